@@ -1,0 +1,1 @@
+"""Interchangeable backends of global attention and the memory they share."""

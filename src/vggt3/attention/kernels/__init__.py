@@ -1,0 +1,1 @@
+"""Kernels that compute a backend's equations faster; each says why it cannot run here."""

@@ -1,0 +1,187 @@
+"""Softmax attention by the kernel that runs here: SDPA's four, flash-attn, xformers.
+
+Every kernel computes softmax(q kᵀ/√D + log w) v for q [B, H, N, D] and k, v [B, H, M, D]. A
+kernel is chosen by name, or by ``auto``: the first of :data:`ORDER` that can run. The reason a
+kernel cannot run is a sentence, so that ``vggt3 attention`` can print it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+from vggt3 import checks
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a kernel is asked to do, as far as it decides whether it can."""
+
+    device: torch.device
+    dtype: torch.dtype
+    head_width: int
+    masked: bool = False
+
+    @classmethod
+    def of(cls, q: Tensor, log_weight: Tensor | None) -> Call:
+        """The call that attends with ``q``."""
+        return cls(q.device, q.dtype, q.shape[-1], log_weight is not None)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to compute softmax attention."""
+
+    name: str
+    why_not: Callable[[Call], str | None]
+    """The reason it cannot run a call, or None if it can."""
+    run: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+    """(q, k, v, log_weight or None) → [B, H, N, D]."""
+
+
+def _needs(call: Call, devices: tuple[str, ...], dtypes: tuple[torch.dtype, ...]) -> str | None:
+    if call.device.type not in devices:
+        return f"needs {' or '.join(devices)}, the tensors are on {call.device.type}"
+    if call.dtype not in dtypes:
+        names = " or ".join(str(d).removeprefix("torch.") for d in dtypes)
+        return f"needs {names}, got {str(call.dtype).removeprefix('torch.')}"
+    return None
+
+
+def _compute_capability(call: Call, wanted: tuple[int, int]) -> str | None:
+    have = torch.cuda.get_device_capability(call.device)
+    if have < wanted:
+        return f"needs compute capability {wanted[0]}.{wanted[1]}, the GPU has {have[0]}.{have[1]}"
+    return None
+
+
+def _why_not_flash(call: Call) -> str | None:
+    if call.device.type == "cpu":
+        return None
+    reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
+    if reason is None and call.masked:
+        reason = "takes no token weights"
+    return reason or (None if call.head_width <= 256 else "needs a head width of at most 256")
+
+
+def _why_not_cudnn(call: Call) -> str | None:
+    reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
+    if reason is None and (call.head_width > 128 or call.head_width % 8):
+        reason = f"needs a head width of at most 128 in steps of 8, got {call.head_width}"
+    return reason
+
+
+def _why_not_efficient(call: Call) -> str | None:
+    return _needs(call, ("cuda",), (*HALF, torch.float32))
+
+
+def _sdpa(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]:
+    def run(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:
+        mask = None
+        if log_weight is not None:
+            mask = log_weight[:, None, None, :].to(q.dtype)
+            mask = mask.expand(-1, -1, q.shape[2], -1)
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    return run
+
+
+def _why_not_package(package: str, extra: str) -> str | None:
+    if importlib.util.find_spec(package) is None:
+        return f"the package {package} is not installed (pip install 'vggt3[{extra}]')"
+    return None
+
+
+def _why_not_flash_attn(call: Call) -> str | None:
+    reason = _why_not_package("flash_attn", "flash") or _needs(call, ("cuda",), HALF)
+    return reason or ("takes no token weights" if call.masked else None)
+
+
+def _run_flash_attn(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:
+    """flash_attn_func takes and gives [B, N, H, D]."""
+    flash = importlib.import_module("flash_attn").flash_attn_func
+    out: Tensor = flash(*(t.transpose(1, 2).contiguous() for t in (q, k, v)))
+    return out.transpose(1, 2)
+
+
+def _why_not_xformers(call: Call) -> str | None:
+    reason = _why_not_package("xformers", "xformers") or _needs(
+        call, ("cuda",), (*HALF, torch.float32)
+    )
+    return reason or ("takes no token weights" if call.masked else None)
+
+
+def _run_xformers(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:
+    """memory_efficient_attention takes and gives [B, N, H, D]."""
+    attention = importlib.import_module("xformers.ops").memory_efficient_attention
+    out: Tensor = attention(*(t.transpose(1, 2).contiguous() for t in (q, k, v)))
+    return out.transpose(1, 2)
+
+
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (
+        Kernel("cudnn", _why_not_cudnn, _sdpa(SDPBackend.CUDNN_ATTENTION)),
+        Kernel("flash", _why_not_flash, _sdpa(SDPBackend.FLASH_ATTENTION)),
+        Kernel("efficient", _why_not_efficient, _sdpa(SDPBackend.EFFICIENT_ATTENTION)),
+        Kernel("math", lambda call: None, _sdpa(SDPBackend.MATH)),
+        Kernel("flash_attn", _why_not_flash_attn, _run_flash_attn),
+        Kernel("xformers", _why_not_xformers, _run_xformers),
+    )
+}
+
+ORDER = ("cudnn", "flash", "efficient", "math")
+"""What ``auto`` tries, fastest first as measured on an H100; packages only by name."""
+
+
+def choose(name: str, call: Call) -> tuple[Kernel, str]:
+    """The kernel of that name, or of ``auto``, and the reason for it in words.
+
+    Raises:
+        UsageError: an unknown name (lists them), or a named kernel that cannot run the call.
+    """
+    if name != "auto":
+        kernel = KERNELS[checks.choose("kernel", name, [*KERNELS, "auto"])]
+        reason = kernel.why_not(call)
+        if reason is not None:
+            checks.fail(f"kernel {name}", "be able to run here", reason)
+        return kernel, "asked for by name"
+    for candidate in ORDER:
+        if KERNELS[candidate].why_not(call) is None:
+            return KERNELS[candidate], f"first of {', '.join(ORDER)} that runs here"
+    raise AssertionError("the math kernel runs everywhere")
+
+
+def attend(
+    q: Tensor,  # [B, H, N, D]
+    k: Tensor,  # [B, H, M, D]
+    v: Tensor,  # [B, H, M, D]
+    log_weight: Tensor | None = None,  # [B, M], added to the logits of each key
+    *,
+    kernel: str = "auto",
+) -> Tensor:
+    """softmax(q kᵀ/√D + log w) v as [B, H, N, D]. No queries or no scenes: an empty answer."""
+    if q.numel() == 0:
+        return q
+    chosen, _ = choose(kernel, Call.of(q, log_weight))
+    return chosen.run(q, k, v, log_weight)
+
+
+def attend_reference(
+    q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None = None
+) -> Tensor:
+    """The equation, in the dtype given: softmax(q kᵀ/√D + log w) v."""
+    logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # [B, H, N, M]
+    if log_weight is not None:
+        logits = logits + log_weight[:, None, None, :]
+    return logits.softmax(dim=-1) @ v

@@ -1,0 +1,152 @@
+"""Global attention as test-time training: a small MLP per head learns to map keys to values.
+
+The MLP is the scene (VGG-T³). State: 3·d·h fp32 numbers a head, whatever the number of views;
+cost 9·d·h multiply-adds a token and head for each sweep's write and 3·d·h for the read.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+
+from vggt3 import checks
+from vggt3.attention import fast_weights
+from vggt3.attention.base import Backend, Context, Projection, merge_heads, split_heads
+from vggt3.attention.fast_weights import Weights
+from vggt3.attention.memory import Delta, State
+
+BASE_RATE = 0.01
+INVERSE_SOFTPLUS = math.log(math.expm1(BASE_RATE))
+LENGTH_EPSILON = 1e-5
+
+
+def unit(x: Tensor) -> Tensor:
+    """x / (‖x‖₂ + 1e-5) over the last dimension."""
+    return x / (x.norm(dim=-1, keepdim=True) + LENGTH_EPSILON)
+
+
+def draw_start(
+    heads: int, width: int, hidden: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """W0, W1, W2 from N(0, 2/fan_in): [H, d, h], [H, h, d], [H, d, h]."""
+
+    def draw(rows: int, columns: int) -> Tensor:
+        return torch.randn(heads, rows, columns, generator=generator) * (2 / rows) ** 0.5
+
+    return draw(width, hidden), draw(hidden, width), draw(width, hidden)
+
+
+class TTTMLP(Backend):
+    """Fast-weight MLP written by Newton–Schulz steps on Σ⟨f(k), v⟩, read by f(q)."""
+
+    name = "ttt_mlp"
+    summary = "a fast-weight MLP per head, trained at test time"
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        layer: int = 0,
+        *,
+        sweeps: int | str = "auto",
+        hidden: int = 4,
+        newton_schulz: int = 5,
+        seed: int = 0,
+    ) -> None:
+        """Args:
+        sweeps: times every view is written; auto is 1 in training, else min(2 + V//1000, 4).
+        hidden: hidden width of the MLP in head widths.
+        newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
+        seed: of the fixed random start of the fast weights; layers differ.
+        """
+        super().__init__(width, heads, layer)
+        checks.require(
+            sweeps == "auto" or (isinstance(sweeps, int) and sweeps >= 1),
+            "--attention.sweeps",
+            "be auto or at least 1",
+            sweeps,
+        )
+        checks.require(hidden >= 1, "--attention.hidden", "be at least 1", hidden)
+        checks.require(
+            newton_schulz >= 0, "--attention.newton_schulz", "be at least 0", newton_schulz
+        )
+        self.sweeps, self.newton_schulz = sweeps, newton_schulz
+        head_width = width // heads
+        self.rates = nn.Linear(width, 3 * heads)
+        nn.init.zeros_(self.rates.weight)
+        nn.init.zeros_(self.rates.bias)
+        generator = torch.Generator().manual_seed(seed * 1009 + layer)
+        w0, w1, w2 = draw_start(heads, head_width, hidden * head_width, generator)
+        self.w0: Tensor
+        self.w1: Tensor
+        self.w2: Tensor
+        self.register_buffer("w0", w0)
+        self.register_buffer("w1", w1)
+        self.register_buffer("w2", w2)
+
+    def begin(
+        self, views: int, batch: int, device: torch.device, plan: State | None = None
+    ) -> State:
+        sweeps = self.sweeps
+        if isinstance(sweeps, str):
+            sweeps = 1 if self.training else min(2 + views // 1000, 4)
+        tensors = {}
+        for name, start in (("w0", self.w0), ("w1", self.w1), ("w2", self.w2)):
+            wide = start.to(device, torch.promote_types(start.dtype, torch.float32))
+            tensors[name] = wide.expand(batch, *wide.shape)
+            tensors[f"norm{name[1]}"] = fast_weights.column_norms(wide).unsqueeze(0)
+        return State(tensors, {"sweep": 0, "sweeps": sweeps, "views": views})
+
+    def mix(
+        self,
+        v: Tensor,  # [B, V, P, C]
+        context: Context,
+    ) -> Tensor:
+        """What happens to the values before the SiLU; nothing here."""
+        return v
+
+    def project(self, tokens: Tensor, context: Context) -> Projection:
+        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
+        v = self.mix(v, context)
+        wide = torch.promote_types(v.dtype, torch.float32)
+        q, k = (
+            unit(context.rope.turn(silu(split_heads(x, self.heads).to(wide)))) for x in (q, k)
+        )
+        rates = softplus(self.rates(tokens).to(wide) + INVERSE_SOFTPLUS)  # [B, V, P, 3·H]
+        if context.weight is not None:
+            rates = rates * context.weight[..., None].to(wide)
+        rates = rates.unflatten(-1, (3, self.heads)).flatten(1, 2).permute(0, 3, 1, 2)
+        tensors = {
+            "q": q.flatten(2, 3),
+            "k": k.flatten(2, 3),
+            "v": silu(split_heads(v, self.heads)).to(wide).flatten(2, 3),
+            "rates": rates,  # [B, H, N, 3]
+        }
+        return Projection(tensors, tokens.shape[1], context)
+
+    def write(self, projection: Projection, state: State) -> Delta:
+        k, v, rates = (projection[name] for name in ("k", "v", "rates"))
+        weights = Weights(state["w0"], state["w1"], state["w2"])
+        with torch.autocast(k.device.type, enabled=False):
+            g0, g1, g2 = fast_weights.gradient(k, v, rates, weights)
+        return Delta({"g0": g0, "g1": g1, "g2": g2})
+
+    def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
+        weights, gradients, norms = (
+            Weights(*(source[f"{letter}{i}"] for i in range(3)))
+            for source, letter in ((state.tensors, "w"), (delta.sums, "g"), (state.tensors, "norm"))
+        )
+        with torch.autocast(weights.w0.device.type, enabled=False):
+            settled = fast_weights.update(weights, gradients, norms, self.newton_schulz)
+        sweep = state.numbers["sweep"] + 1
+        return state.updated(settled._asdict(), sweep=sweep), sweep < state.numbers["sweeps"]
+
+    def read(self, projection: Projection, state: State) -> Tensor:
+        q = projection["q"]
+        with torch.autocast(q.device.type, enabled=False):
+            out = fast_weights.apply(q, Weights(state["w0"], state["w1"], state["w2"]))
+        mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))
+        return mixed

@@ -1,0 +1,1 @@
+"""The network: encoder, aggregator, heads, and the files its weights live in."""

@@ -1,0 +1,65 @@
+"""The aggregator: special tokens, then pairs of frame block and global block."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vggt3.attention.registry import LayerSpec
+from vggt3.attention.rope import Rope
+from vggt3.model.blocks import Block, GlobalBlock
+from vggt3.model.config import ModelConfig
+
+
+class Aggregator(nn.Module):
+    """Where views meet. The order of the calls is the scene's (:mod:`vggt3.model.scene`)."""
+
+    def __init__(self, config: ModelConfig, attention: tuple[LayerSpec, ...]) -> None:
+        super().__init__()
+        width, heads = config.width, config.heads
+        self.specs = attention
+        same = config.encoder.width == width
+        self.embed = nn.Identity() if same else nn.Linear(config.encoder.width, width)
+        self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, width))
+        self.register_token = nn.Parameter(torch.zeros(1, 2, config.registers, width))
+        for token in (self.camera_token, self.register_token):
+            nn.init.normal_(token, std=0.02)
+        self.frame_blocks = nn.ModuleList(
+            Block(width, heads, qk_norm=True) for _ in range(config.layers)
+        )
+        self.global_blocks = nn.ModuleList(
+            GlobalBlock(width, spec.build(width, heads, layer))
+            for layer, spec in enumerate(attention)
+        )
+
+    def start(
+        self,
+        patches: Tensor,  # [B, V, N, E]
+        first: list[bool],
+    ) -> Tensor:
+        """Prepend each view's camera and register tokens: [B, V, P, C].
+
+        The scene's first view (``first``) gets its own version of them.
+        """
+        patches = self.embed(patches)
+        special = torch.cat([self.camera_token, self.register_token], dim=2)  # [1, 2, S, C]
+        kind = torch.tensor([0 if f else 1 for f in first], device=patches.device)
+        special = special.index_select(1, kind).to(patches.dtype)  # [1, V, S, C]
+        return torch.cat([special.expand(patches.shape[0], -1, -1, -1), patches], dim=2)
+
+    def frame(
+        self,
+        layer: int,
+        tokens: Tensor,  # [B, V, P, C]
+        rope: Rope,
+    ) -> Tensor:
+        """One frame block: attention within each view."""
+        views = tokens.shape[:2]
+        out: Tensor = self.frame_blocks[layer](tokens.flatten(0, 1), rope)
+        return out.unflatten(0, views)
+
+    def block(self, layer: int) -> GlobalBlock:
+        """The global block of a layer."""
+        found = self.global_blocks[layer]
+        assert isinstance(found, GlobalBlock)
+        return found

@@ -1,0 +1,113 @@
+"""The transformer blocks: the frame block attends within a view, the global block is a backend."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from vggt3.attention.base import Backend, Projection
+from vggt3.attention.kernels.softmax import attend
+from vggt3.attention.memory import State
+from vggt3.attention.rope import Rope
+
+
+class Mlp(nn.Module):
+    """Linear → exact GELU → Linear, ratio 4 unless told."""
+
+    def __init__(self, width: int, hidden: int | None = None, out: int | None = None) -> None:
+        super().__init__()
+        hidden = 4 * width if hidden is None else hidden
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width if out is None else out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(gelu(self.fc1(x)))
+        return out
+
+
+class LayerScale(nn.Module):
+    """x · γ, a learned factor per channel."""
+
+    def __init__(self, width: int, start: float = 0.01) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((width,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class SelfAttention(nn.Module):
+    """Softmax among the tokens of one sequence; QK-LayerNorm and RoPE where asked for."""
+
+    def __init__(self, width: int, heads: int, *, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        norm = (lambda: nn.LayerNorm(width // heads)) if qk_norm else nn.Identity
+        self.q_norm, self.k_norm = norm(), norm()
+
+    def forward(
+        self,
+        x: Tensor,  # [B, N, C]
+        rope: Rope | None = None,
+    ) -> Tensor:
+        split = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, H, D]
+        q, k, v = split.transpose(1, 3).unbind(2)  # each [B, H, N, D]
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = rope.turn(q), rope.turn(k)
+        mixed = attend(q.to(v.dtype), k.to(v.dtype), v)  # [B, H, N, D]
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Residual(nn.Module):
+    """What all blocks share: x + γ1·mix(LN x), then x + γ2·MLP(LN x)."""
+
+    def __init__(self, width: int, attn: nn.Module, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attn = attn
+        self.ls1 = LayerScale(width)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width)
+        self.ls2 = LayerScale(width)
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add what attention gave, then the MLP."""
+        x = x + self.ls1(mixed)
+        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        return out
+
+
+class Block(Residual):
+    """A plain block: attention among the tokens of each sequence of a batch."""
+
+    def __init__(
+        self, width: int, heads: int, *, eps: float = 1e-5, qk_norm: bool = False
+    ) -> None:
+        super().__init__(width, SelfAttention(width, heads, qk_norm=qk_norm), eps=eps)
+
+    def forward(
+        self,
+        x: Tensor,  # [B, N, C]
+        rope: Rope | None = None,
+    ) -> Tensor:
+        return self.finish(x, self.attn(self.norm1(x), rope))
+
+
+class GlobalBlock(Residual):
+    """A block whose attention is a backend; the steps are called one by one by the scene."""
+
+    attn: Backend
+
+    def read(
+        self,
+        x: Tensor,  # [B, V_c, P, C]
+        projection: Projection,
+        state: State,
+    ) -> Tensor:
+        """The block's output for views whose projection is given: [B, V_c, P, C]."""
+        return self.finish(x, self.attn.read(projection, state))

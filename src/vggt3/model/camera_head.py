@@ -1,0 +1,59 @@
+"""Camera tokens → poses, refined a few times by a small trunk over all views of the scene."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, silu
+
+from vggt3.model.blocks import Block, Mlp
+from vggt3.model.config import ModelConfig
+
+POSE = 9
+"""Translation 3, quaternion xyzw 4 (any length), field of view height and width 2."""
+
+
+class CameraHead(nn.Module):
+    """The second place where views meet: its trunk attends over every view's camera token."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = 2 * config.width
+        self.iterations = config.camera_iterations
+        self.token_norm = nn.LayerNorm(width)
+        self.empty_pose = nn.Parameter(torch.zeros(1, 1, POSE))
+        self.embed_pose = nn.Linear(POSE, width)
+        self.modulation = nn.Linear(width, 3 * width)
+        self.trunk = nn.ModuleList(
+            Block(width, config.camera_heads) for _ in range(config.camera_depth)
+        )
+        self.trunk_norm = nn.LayerNorm(width)
+        self.branch = Mlp(width, width // 2, POSE)
+
+    def forward(
+        self,
+        tokens: Tensor,  # [B, V, 2C] raw camera tokens of all views, in any order
+    ) -> list[Tensor]:
+        """The pose encoding after each iteration: [B, V, 9], fields of view ≥ 0.
+
+        No gradient flows from one iteration to an earlier one.
+        """
+        tokens = self.token_norm(tokens)
+        pose: Tensor | None = None
+        reported = []
+        for _ in range(self.iterations):
+            before = None if pose is None else pose.detach()
+            given = self.empty_pose if before is None else before
+            step = self._refine(tokens, given.to(tokens.dtype))
+            pose = step if before is None else before + step
+            reported.append(torch.cat([pose[..., :7], pose[..., 7:].relu()], dim=-1))
+        return reported
+
+    def _refine(self, tokens: Tensor, pose: Tensor) -> Tensor:
+        shift, scale, gate = self.modulation(silu(self.embed_pose(pose))).chunk(3, dim=-1)
+        plain = layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
+        x = gate * (plain * (1 + scale) + shift) + tokens
+        for block in self.trunk:
+            x = block(x)
+        step: Tensor = self.branch(self.trunk_norm(x))
+        return step.to(torch.promote_types(step.dtype, torch.float32))

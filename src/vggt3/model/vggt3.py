@@ -1,0 +1,129 @@
+"""The whole model: views in, poses, depth and point maps out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vggt3.attention.registry import LayerSpec, plan_layers
+from vggt3.model.aggregator import Aggregator
+from vggt3.model.camera_head import CameraHead
+from vggt3.model.config import ModelConfig
+from vggt3.model.dense_head import DenseHead, activate_depth, activate_points
+from vggt3.model.encoder import Encoder
+from vggt3.model.scene import Conduct, Memory, Scene, Trunk
+from vggt3.types import ViewGroup, Views
+
+
+@dataclass(frozen=True)
+class DenseMaps:
+    """The dense heads' output for the views of one group."""
+
+    depth: Tensor
+    """[B, V_g, H, W] along z, scene units, > 0"""
+    depth_confidence: Tensor
+    """[B, V_g, H, W] ≥ 1"""
+    points: Tensor
+    """[B, V_g, H, W, 3] in the world frame (the first view's camera)"""
+    points_confidence: Tensor
+    """[B, V_g, H, W] ≥ 1"""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What :class:`VGGT3` says of a scene."""
+
+    pose_stages: tuple[Tensor, ...]
+    """After each refinement: [B, V, 9] pose encodings in scene order, all ranks' views."""
+    dense: tuple[DenseMaps, ...]
+    """For each group of the views given."""
+    memory: Memory
+    """What localisation needs."""
+    trunk: Trunk
+
+    @property
+    def pose(self) -> Tensor:
+        """[B, V, 9] translation, quaternion xyzw, field of view (height, width), radians."""
+        return self.pose_stages[-1]
+
+
+class VGGT3(nn.Module):
+    """VGGT with interchangeable global attention (VGG-T³, arXiv 2602.23361)."""
+
+    def __init__(self, config: ModelConfig, attention: tuple[LayerSpec, ...]) -> None:
+        super().__init__()
+        if len(attention) != config.layers:
+            raise ValueError(
+                f"attention must name {config.layers} layers, got {len(attention)}"
+            )
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.aggregator = Aggregator(config, attention)
+        self.camera_head = CameraHead(config)
+        self.depth_head = DenseHead(config, 1)
+        self.point_head = DenseHead(config, 3)
+
+    @classmethod
+    def build(cls, config: ModelConfig, attention: str, **options: object) -> VGGT3:
+        """A freshly initialised model with one backend (or ``schedule=``) for its layers."""
+        return cls(config, plan_layers(attention, options, config.layers))
+
+    @property
+    def specs(self) -> tuple[LayerSpec, ...]:
+        """Each global layer's backend and options."""
+        return self.aggregator.specs
+
+    def read(
+        self, views: Views, conduct: Conduct | None = None, memory: Memory | None = None
+    ) -> Trunk:
+        """Everything up to the heads. With ``memory`` the views only read it (queries)."""
+        scene = Scene(self.encoder, self.aggregator, views, conduct or Conduct(), memory)
+        return scene.read(self.config.feature_layers)
+
+    def poses(self, trunk: Trunk, memory: Memory | None = None) -> list[Tensor]:
+        """Pose encodings [B, V, 9] after each refinement.
+
+        With ``memory``, each query by itself joins the map's camera tokens: [map, query] is one
+        sequence, queries never see each other, and the query's row is the answer.
+        """
+        if memory is None:
+            stages: list[Tensor] = self.camera_head(trunk.camera_tokens)
+            return stages
+        queries = trunk.camera_tokens.transpose(0, 1)  # [Q, 1, 2C]
+        known = memory.camera_tokens.to(queries).expand(queries.shape[0], -1, -1)
+        stages = self.camera_head(torch.cat([known, queries], dim=1))
+        return [stage[:, -1:].transpose(0, 1) for stage in stages]
+
+    def dense(self, features: tuple[Tensor, ...], group: ViewGroup) -> DenseMaps:
+        """The dense heads on the views of one chunk."""
+        special, shape = self.config.special, group.images.shape[:2]
+        patches = [x[:, :, special:].flatten(0, 1) for x in features]
+        depth, depth_confidence = self.depth_head(patches, group.grid, group.size)
+        points, points_confidence = self.point_head(patches, group.grid, group.size)
+        return DenseMaps(
+            activate_depth(depth).unflatten(0, shape),
+            depth_confidence.unflatten(0, shape),
+            activate_points(points).unflatten(0, shape),
+            points_confidence.unflatten(0, shape),
+        )
+
+    def forward(
+        self, views: Views, conduct: Conduct | None = None, memory: Memory | None = None
+    ) -> Prediction:
+        """All of it, for all views at once.
+
+        Args:
+            views: the scene, or with ``memory`` the queries (B = 1).
+            conduct: ranks, checkpointing, progress; never changes the result.
+            memory: a scene's settled memory, read only.
+        """
+        trunk = self.read(views, conduct, memory)
+        stages = self.poses(trunk, memory)
+        dense = tuple(
+            self.dense(features, group)
+            for features, group in zip(trunk.features, views.groups, strict=True)
+        )
+        kept = memory or Memory(trunk.states, trunk.camera_tokens)
+        return Prediction(tuple(stages), dense, kept, trunk)
