@@ -62,7 +62,7 @@ class ViewGroup:
 
     def chunks(self, views: int) -> Iterator[ViewGroup]:
         """The group in pieces of at most ``views`` views, in order."""
-        for start in range(0, len(self.ids), views):
+        for start in range(0, max(len(self.ids), 1), views):
             stop = start + views
             weight = None if self.weight is None else self.weight[:, start:stop]
             yield ViewGroup(self.images[:, start:stop], self.ids[start:stop], weight)
@@ -79,6 +79,7 @@ class Views:
     def __post_init__(self) -> None:
         ids = self.ids
         checks.require(self.total >= 1, "views", "hold at least one view", self.total)
+        checks.require(bool(self.groups), "views", "hold at least one group", "none")
         checks.require(
             len(set(ids)) == len(ids) and all(0 <= i < self.total for i in ids),
             "view ids",
@@ -114,8 +115,8 @@ class Views:
 
     @property
     def batch(self) -> int:
-        """B: scenes side by side (1 where no view is held)."""
-        return self.groups[0].images.shape[0] if self.groups else 1
+        """B: scenes side by side."""
+        return self.groups[0].images.shape[0]
 
     def chunked(self, views: int) -> Views:
         """The same views with every group cut into groups of at most ``views``."""
@@ -123,15 +124,19 @@ class Views:
         return replace(self, groups=pieces)
 
     def shard(self, start: int, stop: int) -> Views:
-        """The views with start ≤ id < stop (one rank's share); ``total`` stays."""
-        groups = []
+        """The views with start ≤ id < stop (one rank's share); ``total`` stays.
+
+        A share without views keeps one group of none, so that its rank writes zeros and reads
+        nothing but takes part in every sum.
+        """
+        shares = []
         for group in self.groups:
             keep = [n for n, i in enumerate(group.ids) if start <= i < stop]
-            if keep:
-                weight = None if group.weight is None else group.weight[:, keep]
-                ids = tuple(group.ids[n] for n in keep)
-                groups.append(ViewGroup(group.images[:, keep], ids, weight))
-        return replace(self, groups=tuple(groups))
+            weight = None if group.weight is None else group.weight[:, keep]
+            ids = tuple(group.ids[n] for n in keep)
+            shares.append(ViewGroup(group.images[:, keep], ids, weight))
+        held = tuple(share for share in shares if share.ids)
+        return replace(self, groups=held or tuple(shares[:1]))
 
     def to(self, device: torch.device | str) -> Views:
         """The same views with images and weights on ``device``."""

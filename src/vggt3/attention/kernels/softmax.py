@@ -170,9 +170,13 @@ def attend(
     *,
     kernel: str = "auto",
 ) -> Tensor:
-    """softmax(q kᵀ/√D + log w) v as [B, H, N, D]. No queries or no scenes: an empty answer."""
+    """softmax(q kᵀ/√D + log w) v as [B, H, N, D].
+
+    No queries (a rank without views) give an empty answer that still depends on k and v, so that
+    every rank's backward pass meets the same sums.
+    """
     if q.numel() == 0:
-        return q
+        return attend_reference(q, k, v, log_weight)
     chosen, _ = choose(kernel, Call.of(q, log_weight))
     return chosen.run(q, k, v, log_weight)
 
