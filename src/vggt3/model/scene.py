@@ -89,32 +89,31 @@ class Scene:
         """Encode, then layer after layer; layer l+1 needs layer l's read of all views."""
         tokens, contexts = self._encode()
         features: list[list[Tensor]] = [[] for _ in tokens]
-        states = []
-        last = tokens
-        for layer in range(len(self.aggregator.specs)):
-            frame = [
-                self.conduct.run(self.aggregator.frame, layer, x, context.rope)
-                for x, context in zip(tokens, contexts, strict=True)
-            ]
-            tokens, state = self._attend(layer, frame, contexts)
-            states.append(state)
-            last_layer = layer == len(self.aggregator.specs) - 1
-            if layer in feature_layers:
-                for found, a, b in zip(features, frame, tokens, strict=True):
-                    found.append(torch.cat([a, b], dim=-1))
-            if last_layer:
-                last = [
-                    torch.cat([a[:, :, 0], b[:, :, 0]], dim=-1)
-                    for a, b in zip(frame, tokens, strict=True)
-                ]
-        return Trunk(tuple(tuple(f) for f in features), self._in_order(last), tuple(states))
+        states, camera = [], []
+        last = len(self.aggregator.specs) - 1
+        for layer in range(last + 1):
+            for n, context in enumerate(contexts):
+                tokens[n] = self.conduct.run(self.aggregator.frame, layer, tokens[n], context.rope)
+            kept = [x if layer in feature_layers or layer == last else None for x in tokens]
+            states.append(self._attend(layer, tokens, contexts))
+            for n, frame in enumerate(kept):
+                if frame is None:
+                    continue
+                if layer in feature_layers:
+                    features[n].append(torch.cat([frame, tokens[n]], dim=-1))
+                if layer == last:
+                    camera.append(torch.cat([frame[:, :, 0], tokens[n][:, :, 0]], dim=-1))
+                kept[n] = None
+        found = tuple(tuple(f) for f in features)
+        return Trunk(found, self._in_order(camera), tuple(states))
 
     def _encode(self) -> tuple[list[Tensor], list[Context]]:
         tokens, contexts, descriptors = [], [], []
         for n, group in enumerate(self.groups):
             self.conduct.observe("encode", n, len(self.groups))
-            patches = self.encoder(group.images.flatten(0, 1))  # [B·V_c, N, E]
-            patches = patches.unflatten(0, group.images.shape[:2])
+            images = group.images.to(self.encoder.patch.weight.device)
+            patches = self.encoder(images.flatten(0, 1))  # [B·V_c, N, E]
+            patches = patches.unflatten(0, images.shape[:2])
             descriptors.append(normalize(patches.detach().float().mean(dim=2), dim=-1))
             first = [self.memory is None and i == 0 for i in group.ids]
             x = self.aggregator.start(patches, first)
@@ -137,8 +136,8 @@ class Scene:
         )
         weight = None
         if group.weight is not None:
-            ones = group.weight.new_ones(*tokens.shape[:2], special)
-            weight = torch.cat([ones, group.weight.flatten(2)], dim=2)
+            ones = tokens.new_ones(*tokens.shape[:2], special, dtype=torch.float32)
+            weight = torch.cat([ones, group.weight.flatten(2).to(ones)], dim=2)
         return Context(group.ids, group.grid, rope, weight)
 
     def _survey(self, descriptors: list[Tensor]) -> list[State | None]:
@@ -161,10 +160,11 @@ class Scene:
         order = self.conduct.world.gather(ids.long()).argsort()
         return whole[:, order]
 
-    def _attend(
-        self, layer: int, tokens: list[Tensor], contexts: list[Context]
-    ) -> tuple[list[Tensor], State]:
-        """One global block over all views: project and write, settle, read."""
+    def _attend(self, layer: int, tokens: list[Tensor], contexts: list[Context]) -> State:
+        """One global block over all views: project and write, settle, read.
+
+        ``tokens`` is rewritten entry by entry, so that old and new never all exist at once.
+        """
         block, plan = self.aggregator.block(layer), self.plans[layer]
         contexts = [replace(context, plan=plan) for context in contexts]
         kept: list[Projection | None] = [None] * len(tokens)
@@ -179,10 +179,10 @@ class Scene:
                 writes = self._write(block, tokens, contexts, kept, state, stage)
                 delta = Delta.total(writes).all_reduce(self.conduct.world)
                 state, again = block.attn.settle(state, delta)
-        out = []
-        for x, context, projection in zip(tokens, contexts, kept, strict=True):
-            out.append(self.conduct.run(_read, block, x, context, projection, state))
-        return out, state
+        for n, context in enumerate(contexts):
+            tokens[n] = self.conduct.run(_read, block, tokens[n], context, kept[n], state)
+            kept[n] = None
+        return state
 
     def _write(
         self,
