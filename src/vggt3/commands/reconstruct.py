@@ -1,0 +1,216 @@
+"""``vggt3 reconstruct``: photos or a video become a folder with a scene."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vggt3 import checks
+from vggt3.attention.kernels.softmax import Call, choose
+from vggt3.attention.registry import DEFAULT, table
+from vggt3.commands.progress import Bars
+from vggt3.inference.engine import Engine, Outcome
+from vggt3.inference.options import RunOptions, show_bytes
+from vggt3.io.photo_set import PhotoSet
+from vggt3.io.scene_writer import SceneOptions, SceneSummary, SceneWriter
+from vggt3.io.staging import check_out, staged
+from vggt3.io.views import read_views
+from vggt3.model.config import preset
+from vggt3.model.vggt3 import VGGT3
+from vggt3.model.weights import LoadedModel, open_model
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which weights to use."""
+
+    weights: str | None = None
+    """A backbone file or folder; the one that ships with vggt3 if not given."""
+    adapter: str | None = None
+    """An adapter by name or file; the one called as --attention if not given."""
+    preset: str | None = None
+    """Random weights of this size (vggt_1b, small, tiny): to look at the machinery."""
+
+    def __post_init__(self) -> None:
+        if self.preset is not None:
+            preset(self.preset)
+            checks.require(
+                self.weights is None, "--preset", "not come with --weights", self.weights
+            )
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How photos are read."""
+
+    long_side: int | None = None
+    """Pixels of a photo's long side in the model; what the weights were trained for if not given."""
+    every: float | None = None
+    """Take a frame of a video each so many seconds."""
+    frames: int | None = None
+    """Take this many frames of a video, evenly spaced."""
+    strict: bool = False
+    """Stop at the first photo that cannot be read, rather than leave it out."""
+
+    def __post_init__(self) -> None:
+        side = self.long_side
+        checks.require(side is None or side >= 14, "--long-side", "be at least 14", side)
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a run of the command was asked to do."""
+
+    photos: list[str]
+    output: Path
+    model: LoadedModel
+    engine: Engine
+    read: ReadOptions
+    scene: SceneOptions
+    notes: list[str] = field(default_factory=list)
+
+
+def reconstruct(
+    photos: list[str],
+    *,
+    output: Annotated[Path | None, "-o"] = None,
+    overwrite: bool = False,
+    plan: bool = False,
+    attention: str = DEFAULT,
+    attention_options: dict[str, Any] | None = None,
+    model: ModelOptions = ModelOptions(),  # noqa: B008
+    read: ReadOptions = ReadOptions(),  # noqa: B008
+    run: RunOptions = RunOptions(),  # noqa: B008
+    scene: SceneOptions = SceneOptions(),  # noqa: B008
+) -> None:
+    """Turn photos or a video into cameras, depth maps and a point cloud.
+
+    OUT gets cameras.json, scene.npz, points.ply and preview.png, whole or not at all.
+
+    Args:
+        photos: A folder, a glob, photos, a text file of paths, or one video.
+        output: The folder to write.
+        overwrite: Replace an earlier scene in OUT.
+        plan: Print how the scene would be computed and what memory it takes, and stop.
+        attention: The backend of the global layers (see vggt3 attention).
+        attention_options: An option of the backend, such as sweeps, or schedule.
+    """
+    checks.require(plan or output is not None, "--output", "be given (-o OUT)", "nothing")
+    if output is not None:
+        check_out(output, overwrite)
+    checks.choose("--attention", attention, table())
+    run.resolve_device()
+    loaded = open_model(
+        weights=model.weights,
+        adapter=model.adapter,
+        attention=attention,
+        options=attention_options or {},
+        preset=model.preset,
+    )
+    engine = Engine(loaded.model, run)
+    work = Work(photos, output or Path(), loaded, engine, read, scene)
+    if plan:
+        _print_plan(work)
+    else:
+        with staged(work.output, overwrite) as folder:
+            rows = _run(work, folder)
+        _print_table(f"{work.output}", rows)
+
+
+def _read(work: Work, bars: Bars) -> PhotoSet:
+    source = work.photos[0] if len(work.photos) == 1 else work.photos
+    found = read_views(
+        source,
+        long_side=work.read.long_side or work.model.model.config.long_side,
+        every=work.read.every,
+        frames=work.read.frames,
+        strict=work.read.strict,
+        progress=bars.reading,
+    )
+    line = found.skipped_line()
+    if line:
+        work.notes.append(line)
+    if len(found) == 1:
+        work.notes.append("one photo: depth has no scale of its own, it is arbitrary")
+    return found
+
+
+def _run(work: Work, folder: Path) -> list[tuple[str, str]]:
+    bars = Bars(work.model.model.config.layers)
+    start = time.perf_counter()
+    with bars:
+        photos = _read(work, bars)
+        reading = time.perf_counter() - start
+        with SceneWriter(folder, photos, work.scene) as writer:
+            outcome = work.engine.run(photos.views(), writer, bars.observe)
+            before = time.perf_counter()
+            summary = writer.finish()
+            writing = time.perf_counter() - before
+    for note in [*work.model.notes, *work.notes]:
+        print(f"vggt3: note: {note}", file=sys.stderr)
+    seconds = {"reading": reading, **outcome.seconds, "writing": writing}
+    seconds["in all"] = time.perf_counter() - start
+    return _rows(work, photos, outcome, summary, seconds)
+
+
+def _rows(
+    work: Work,
+    photos: PhotoSet,
+    outcome: Outcome,
+    summary: SceneSummary,
+    seconds: dict[str, float],
+) -> list[tuple[str, str]]:
+    engine = work.engine
+    sizes = sorted({f"{width}×{height}" for height, width in photos.sizes})
+    shown = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+    rows = [("views", f"{len(photos)} ({shown})")]
+    if summary.unposed:
+        rows.append(("without a pose", str(summary.unposed)))
+    rows += [("points", f"{summary.point_count:,}"), ("weights", work.model.description)]
+    rows += [("attention", describe_attention(engine.model))]
+    rows += [("kernel", _kernel(engine)), ("device", _device(engine))]
+    rows += [(f"seconds {name}", f"{value:.2f}") for name, value in seconds.items()]
+    return [*rows, ("peak memory", show_bytes(outcome.peak_bytes))]
+
+
+def describe_attention(model: VGGT3) -> str:
+    """Each run of layers with its backend: ``0-11 softmax, 12-23 ttt_shortconv``."""
+    runs: list[tuple[int, int, str]] = []
+    for layer, spec in enumerate(model.specs):
+        if runs and runs[-1][2] == spec.name:
+            runs[-1] = (runs[-1][0], layer, spec.name)
+        else:
+            runs.append((layer, layer, spec.name))
+    if len(runs) == 1:
+        return runs[0][2]
+    return ", ".join(f"{first}-{last} {name}" for first, last, name in runs)
+
+
+def _kernel(engine: Engine) -> str:
+    width = engine.model.config.width // engine.model.config.heads
+    kernel, reason = choose("auto", Call(engine.device, engine.dtype, width))
+    return f"{kernel.name} within views ({reason})"
+
+
+def _device(engine: Engine) -> str:
+    precision = str(engine.dtype).removeprefix("torch.")
+    return f"{engine.device}, {precision}"
+
+
+def _print_plan(work: Work) -> None:
+    with Bars(work.model.model.config.layers) as bars:
+        photos = _read(work, bars)
+    _print_table("plan", work.engine.plan(photos.views()).describe())
+
+
+def _print_table(title: str, rows: list[tuple[str, str]]) -> None:
+    shown = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows:
+        shown.add_row(name, value)
+    Console().print(shown)

@@ -1,0 +1,153 @@
+"""The engine: the model's own functions, chunk by chunk, results streamed to whoever writes them.
+
+It holds no second implementation: :class:`vggt3.model.scene.Scene` reads the chunks in the order
+that training reads whole groups, and the plan only says how large they are.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vggt3.geometry.camera import decode_pose
+from vggt3.geometry.projection import unproject
+from vggt3.inference.options import RunOptions
+from vggt3.inference.plan import Plan, make_plan
+from vggt3.model.scene import Conduct, Memory, Observer
+from vggt3.model.vggt3 import VGGT3, DenseMaps
+from vggt3.types import Cameras, DenseView, ViewGroup, Views
+
+
+class Sink(Protocol):
+    """Whoever takes the results: cameras once, then every view's dense maps."""
+
+    def cameras(self, cameras: Cameras) -> None:
+        """Take the cameras of all views, in scene order."""
+
+    def add(self, view: DenseView) -> None:
+        """Take one view's maps, on the CPU; views come in any order."""
+
+
+@dataclass
+class Clock:
+    """Seconds by stage; a stage ends when the device has done its work."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block under ``name``; blocks of one name add up."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            elapsed = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves beside its results."""
+
+    plan: Plan
+    seconds: dict[str, float]
+    """By stage: layers (encoding included), cameras, heads."""
+    peak_bytes: int
+    """The most memory in use: allocated on a GPU, the whole process's on a CPU."""
+    memory: Memory
+    """The scene's memory, for localising more photos in it."""
+
+
+class Engine:
+    """Runs a model over scenes of any size on one device."""
+
+    def __init__(self, model: VGGT3, options: RunOptions | None = None) -> None:
+        """Take ``model`` as it is, moved to the device that ``options`` name."""
+        self.options = options or RunOptions()
+        self.device = self.options.resolve_device()
+        self.dtype = self.options.resolve_dtype(self.device)
+        self.model = model.to(self.device).eval()
+
+    def plan(self, views: Views) -> Plan:
+        """How ``views`` would be computed; raises PlanError where they do not fit."""
+        sizes = [group.size for group in views.groups for _ in group.ids]
+        budget = self.options.resolve_memory(self.device)
+        return make_plan(self.model, sizes, budget, self.dtype, self.options.chunk)
+
+    @torch.inference_mode()
+    def run(
+        self, views: Views, sink: Sink, observe: Observer = lambda stage, done, total: None
+    ) -> Outcome:
+        """Read the scene (B = 1, images on any device) and stream the results to ``sink``."""
+        plan = self.plan(views)
+        clock = Clock(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        chunked = views.chunked(plan.chunk)
+        with self._precision():
+            with clock.stage("layers"):
+                trunk = self.model.read(chunked, Conduct(keep=plan.keep, observe=observe))
+            memory = Memory(trunk.states, trunk.camera_tokens)
+            with clock.stage("cameras"):
+                pose = self.model.poses(trunk)[-1][0]  # [V, 9]
+            cameras = self._cameras(pose, views)
+            sink.cameras(cameras)
+            features = list(trunk.features)
+            del trunk
+            with clock.stage("heads"):
+                for n, group in enumerate(chunked.groups):
+                    maps = self.model.dense(features[n], group)
+                    features[n] = ()
+                    for view in self._dense_views(maps, group, cameras):
+                        sink.add(view)
+                    observe("heads", n + 1, len(chunked.groups))
+        return Outcome(plan, clock.seconds, peak_bytes(self.device), memory)
+
+    def _precision(self) -> torch.autocast:
+        half = self.dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
+
+    def _cameras(self, pose: Tensor, views: Views) -> Cameras:
+        """Decode each view's pose at its own size, on the CPU in fp32."""
+        by_id = {i: group.size for group in views.groups for i in group.ids}
+        sizes = tuple(by_id[i] for i in range(views.total))
+        decoded = [
+            decode_pose(row, size) for row, size in zip(pose.float().cpu(), sizes, strict=True)
+        ]
+        return Cameras(*(torch.stack(part) for part in zip(*decoded, strict=True)), sizes)
+
+    def _dense_views(
+        self, maps: DenseMaps, group: ViewGroup, cameras: Cameras
+    ) -> Iterator[DenseView]:
+        """The chunk's maps view by view, points from depth or head as asked, on the CPU."""
+        ids = list(group.ids)
+        points, confidence = maps.points[0], maps.points_confidence[0]
+        if self.options.points_from == "depth":
+            camera_from_world = cameras.camera_from_world[ids].to(maps.depth)
+            intrinsics = cameras.intrinsics[ids].to(maps.depth)
+            offset = self.model.config.pixel_offset
+            points = unproject(maps.depth[0], intrinsics, camera_from_world, offset)
+            confidence = maps.depth_confidence[0]
+        tensors = (maps.depth[0], maps.depth_confidence[0], points, confidence)
+        local = [tensor.float().cpu() for tensor in tensors]
+        for n, index in enumerate(ids):
+            yield DenseView(index, *(tensor[n] for tensor in local))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most bytes in use so far: allocated on a CUDA device, else resident in the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,66 @@
+"""``vggt3.reconstruct``: photos in, a scene out, in memory."""
+
+from __future__ import annotations
+
+from vggt3.inference.engine import Engine
+from vggt3.inference.options import RunOptions
+from vggt3.io.photo_set import PhotoSet
+from vggt3.io.sources import Source
+from vggt3.io.views import read_views
+from vggt3.model.vggt3 import VGGT3
+from vggt3.model.weights import open_model
+from vggt3.types import Cameras, DenseView, Reconstruction
+
+
+class Collector:
+    """A sink that keeps everything."""
+
+    def __init__(self) -> None:
+        self.views: dict[int, DenseView] = {}
+        self.found: Cameras | None = None
+
+    def cameras(self, cameras: Cameras) -> None:
+        """Keep the cameras."""
+        self.found = cameras
+
+    def add(self, view: DenseView) -> None:
+        """Keep one view's maps."""
+        self.views[view.index] = view
+
+    def reconstruction(self, photos: PhotoSet) -> Reconstruction:
+        """All of it, in the order of the photos."""
+        assert self.found is not None
+        return Reconstruction(
+            names=photos.names,
+            cameras=self.found,
+            original_sizes=photos.original_sizes,
+            views=tuple(self.views[i] for i in range(len(photos))),
+            images=tuple(photo.image for photo in photos.photos),
+        )
+
+
+def reconstruct(
+    photos: Source,
+    model: VGGT3 | None = None,
+    options: RunOptions | None = None,
+    *,
+    long_side: int | None = None,
+) -> Reconstruction:
+    """Cameras, depth and points of all photos, in the first photo's camera frame.
+
+    Args:
+        photos: a folder, a glob, a text file of paths, a video, one file, or a list of files.
+        model: from :func:`vggt3.model.weights.open_model`; the shipped one if not given.
+        options: device, precision, memory.
+        long_side: pixels of the photos' long side in the model; what the weights were trained
+            for if not given.
+
+    Raises:
+        InputError: nothing readable, a device that is not there, a plan that does not fit.
+    """
+    model = open_model().model if model is None else model
+    engine = Engine(model, options)
+    read = read_views(photos, long_side=long_side or model.config.long_side)
+    collector = Collector()
+    engine.run(read.views(), collector)
+    return collector.reconstruction(read)
