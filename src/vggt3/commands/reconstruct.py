@@ -50,7 +50,7 @@ class ReadOptions:
     """How photos are read."""
 
     long_side: int | None = None
-    """Pixels of a photo's long side in the model; what the weights were trained for if not given."""
+    """Pixels of a photo's long side in the model; what the weights were trained for by default."""
     every: float | None = None
     """Take a frame of a video each so many seconds."""
     frames: int | None = None
@@ -84,10 +84,10 @@ def reconstruct(
     plan: bool = False,
     attention: str = DEFAULT,
     attention_options: dict[str, Any] | None = None,
-    model: ModelOptions = ModelOptions(),  # noqa: B008
-    read: ReadOptions = ReadOptions(),  # noqa: B008
-    run: RunOptions = RunOptions(),  # noqa: B008
-    scene: SceneOptions = SceneOptions(),  # noqa: B008
+    model: ModelOptions = ModelOptions(),
+    read: ReadOptions = ReadOptions(),
+    run: RunOptions = RunOptions(),
+    scene: SceneOptions = SceneOptions(),
 ) -> None:
     """Turn photos or a video into cameras, depth maps and a point cloud.
 

@@ -122,10 +122,10 @@ class Engine:
         """Decode each view's pose at its own size, on the CPU in fp32."""
         by_id = {i: group.size for group in views.groups for i in group.ids}
         sizes = tuple(by_id[i] for i in range(views.total))
-        decoded = [
-            decode_pose(row, size) for row, size in zip(pose.float().cpu(), sizes, strict=True)
-        ]
-        return Cameras(*(torch.stack(part) for part in zip(*decoded, strict=True)), sizes)
+        rows = zip(pose.float().cpu(), sizes, strict=True)
+        decoded = [decode_pose(row, size) for row, size in rows]
+        camera_from_world = torch.stack([pose for pose, _ in decoded])
+        return Cameras(camera_from_world, torch.stack([k for _, k in decoded]), sizes)
 
     def _dense_views(
         self, maps: DenseMaps, group: ViewGroup, cameras: Cameras

@@ -89,6 +89,9 @@ class ModelConfig:
         return _build(cls, {**values, "encoder": built})
 
 
+KINDS: Mapping[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
+
+
 def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
     known = {f.name for f in fields(cls)}
     if set(values) != known:
@@ -97,7 +100,7 @@ def _build(cls: type[Any], values: Mapping[str, Any]) -> Any:
             "model config", f"have the fields of {cls.__name__}", odd, error=checks.DataError
         )
     for f in fields(cls):
-        wanted = {"int": int, "float": (int, float), "str": str}.get(str(f.type))
+        wanted = KINDS.get(str(f.type))
         if wanted is not None and not isinstance(values[f.name], wanted):
             checks.fail(
                 f"model config {f.name}",

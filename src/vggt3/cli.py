@@ -1,0 +1,181 @@
+"""The command ``vggt3``: which command is meant, and how an error is told.
+
+Nothing heavy is imported here, so that ``vggt3 --help`` answers at once; a command's module is
+imported when that command is named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from vggt3 import __version__, checks
+
+Prepared = Callable[[], object]
+"""A command with its arguments: call it to run it."""
+
+
+class Entry(NamedTuple):
+    """A row of the table of commands."""
+
+    target: str
+    """``module:name`` of a typed function, or of a dict of them (a command with subcommands)."""
+    help: str
+    """What it does, in one line."""
+    takes_argv: bool = False
+    """The target parses its own arguments: it is called with the list of them."""
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "reconstruct": Entry(
+        "vggt3.commands.reconstruct:reconstruct",
+        "turn photos or a video into cameras, depth maps and a point cloud",
+    ),
+    "demo": Entry(
+        "vggt3.commands.demo:demo",
+        "photograph a procedural room and reconstruct it on the CPU",
+    ),
+    "attention": Entry(
+        "vggt3.commands.attention:attention",
+        "list the attention backends, what they cost and which kernels run here",
+    ),
+    "weights": Entry(
+        "vggt3.commands.weights:SUBCOMMANDS",
+        "import, inspect and split weights",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    end = args.index("--") if "--" in args else len(args)
+    debug = "--debug" in args[:end]
+    args = [word for word in args[:end] if word != "--debug"] + args[end:]
+    try:
+        result = prepare(args)()
+        sys.stdout.flush()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException as error:
+        message, code = explain(error)
+        if isinstance(error, BrokenPipeError):
+            _abandon_stdout()
+        elif debug:
+            traceback.print_exc()
+        if message:
+            print("vggt3: " + " ".join(message.split()), file=sys.stderr)
+        return code
+    return result if isinstance(result, int) else 0
+
+
+def prepare(args: Sequence[str]) -> Prepared:
+    """Find the command and parse its arguments, without running it."""
+    if not args:
+        return partial(_show, help_text(), sys.stderr, 2)
+    name, *rest = args
+    if name in ("-h", "--help"):
+        return partial(_show, help_text(), sys.stdout, 0)
+    if name == "--version":
+        return partial(_show, f"vggt3 {__version__}", sys.stdout, 0)
+    entry = COMMANDS[checks.choose("command", name, COMMANDS)]
+    target, prog = _load(entry.target), f"vggt3 {name}"
+    if entry.takes_argv:
+        return partial(target, rest)
+    if isinstance(target, Mapping):
+        if rest[:1] in (["-h"], ["--help"]):
+            return partial(_show, _group_help(prog, entry, target), sys.stdout, 0)
+        listed = ", ".join(target)
+        checks.require(bool(rest), prog, f"be followed by one of {listed}", "nothing")
+        target = target[checks.choose(f"{prog} COMMAND", rest[0], target)]
+        prog, rest = f"{prog} {rest[0]}", rest[1:]
+    from vggt3.commands.parsing import CommandParser
+
+    return partial(target, **CommandParser(target, prog).parse(rest))
+
+
+def help_text() -> str:
+    """The text of ``vggt3 --help``."""
+    rows = _rows({name: entry.help for name, entry in COMMANDS.items()})
+    return f"""usage: vggt3 COMMAND [ARGUMENTS]
+
+Photos in, scene out: 3D reconstruction whose cost is linear in the photos.
+
+commands:
+{rows}
+
+options:
+{
+        _rows(
+            {
+                "--help": "this text; after a command, what that command takes",
+                "--version": "the version",
+                "--debug": "after a command: show where an error arose",
+            }
+        )
+    }"""
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """One line about an error ('' for none), and the exit code."""
+    if isinstance(error, checks.InputError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted, nothing was written", 130
+    if isinstance(error, BrokenPipeError):
+        return "", 141
+    if _is_out_of_memory(error):
+        detail = str(error).partition("\n")[0]
+        return f"out of memory{': ' + detail if detail else ''}", 1
+    if isinstance(error, OSError):
+        named = error.filename is not None and error.strerror is not None
+        return f"{error.filename}: {error.strerror}" if named else str(error), 1
+    about = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"internal error, {about} (--debug shows where; please report it)", 1
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's, an accelerator's and the CPU allocator's, without importing torch."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    return "RuntimeError" in names and "can't allocate memory" in str(error)
+
+
+def _abandon_stdout() -> None:
+    """Nobody reads any more: keep the interpreter from complaining when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _show(text: str, stream: Any, code: int) -> int:
+    print(text, file=stream)
+    return code
+
+
+def _group_help(prog: str, entry: Entry, functions: Mapping[str, Callable[..., object]]) -> str:
+    rows = _rows({name: _first_line(function) for name, function in functions.items()})
+    about = entry.help[0].upper() + entry.help[1:]
+    return f"usage: {prog} COMMAND [ARGUMENTS]\n\n{about}.\n\ncommands:\n{rows}"
+
+
+def _first_line(function: Callable[..., object]) -> str:
+    return (function.__doc__ or "").strip().partition("\n")[0]
+
+
+def _rows(texts: Mapping[str, str]) -> str:
+    width = max(map(len, texts), default=0)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in texts.items())
