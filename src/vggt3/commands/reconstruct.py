@@ -115,15 +115,23 @@ def reconstruct(
     )
     engine = Engine(loaded.model, run)
     work = Work(photos, output or Path(), loaded, engine, read, scene)
+    with Bars(loaded.model.config.layers) as bars:
+        found, reading = _read(work, bars)
+        if not plan:
+            paths = [photo.path for photo in found.photos]
+            with staged(work.output, overwrite, keep=paths) as folder:
+                rows = _run(work, found, folder, reading, bars)
     if plan:
-        _print_plan(work)
-    else:
-        with staged(work.output, overwrite) as folder:
-            rows = _run(work, folder)
-        _print_table(f"{work.output}", rows)
+        _print_table("plan", engine.plan(found.views()).describe())
+        return
+    for note in [*loaded.notes, *work.notes]:
+        print(f"vggt3: note: {note}", file=sys.stderr)
+    _print_table(f"{work.output}", rows)
 
 
-def _read(work: Work, bars: Bars) -> PhotoSet:
+def _read(work: Work, bars: Bars) -> tuple[PhotoSet, float]:
+    """The photos, and the seconds it took."""
+    start = time.perf_counter()
     source = work.photos[0] if len(work.photos) == 1 else work.photos
     found = read_views(
         source,
@@ -137,25 +145,21 @@ def _read(work: Work, bars: Bars) -> PhotoSet:
     if line:
         work.notes.append(line)
     if len(found) == 1:
-        work.notes.append("one photo: depth has no scale of its own, it is arbitrary")
-    return found
+        work.notes.append("one photo has no baseline: the scale of its depth is arbitrary")
+    return found, time.perf_counter() - start
 
 
-def _run(work: Work, folder: Path) -> list[tuple[str, str]]:
-    bars = Bars(work.model.model.config.layers)
+def _run(
+    work: Work, photos: PhotoSet, folder: Path, reading: float, bars: Bars
+) -> list[tuple[str, str]]:
+    """Reconstruct into ``folder``; the rows of the table to show."""
     start = time.perf_counter()
-    with bars:
-        photos = _read(work, bars)
-        reading = time.perf_counter() - start
-        with SceneWriter(folder, photos, work.scene) as writer:
-            outcome = work.engine.run(photos.views(), writer, bars.observe)
-            before = time.perf_counter()
-            summary = writer.finish()
-            writing = time.perf_counter() - before
-    for note in [*work.model.notes, *work.notes]:
-        print(f"vggt3: note: {note}", file=sys.stderr)
-    seconds = {"reading": reading, **outcome.seconds, "writing": writing}
-    seconds["in all"] = time.perf_counter() - start
+    with SceneWriter(folder, photos, work.scene) as writer:
+        outcome = work.engine.run(photos.views(), writer, bars.observe)
+        before = time.perf_counter()
+        summary = writer.finish()
+    seconds = {"reading": reading, **outcome.seconds, "writing": time.perf_counter() - before}
+    seconds["in all"] = reading + time.perf_counter() - start
     return _rows(work, photos, outcome, summary, seconds)
 
 
@@ -201,12 +205,6 @@ def _kernel(engine: Engine) -> str:
 def _device(engine: Engine) -> str:
     precision = str(engine.dtype).removeprefix("torch.")
     return f"{engine.device}, {precision}"
-
-
-def _print_plan(work: Work) -> None:
-    with Bars(work.model.model.config.layers) as bars:
-        photos = _read(work, bars)
-    _print_table("plan", work.engine.plan(photos.views()).describe())
 
 
 def _print_table(title: str, rows: list[tuple[str, str]]) -> None:

@@ -1,0 +1,157 @@
+"""Reading photos: decode, turn upright, to RGB, resize; what fails is named, not fatal."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from vggt3 import checks
+from vggt3.io.photo_set import Photo, PhotoSet, Progress, reasons
+from vggt3.io.pixels import orientation_of, swaps_sides, to_rgb, upright
+from vggt3.io.resize import SMALLEST_SIDE, checked_long_side, model_size, resized
+from vggt3.io.sources import Source, find_photos, relative_names
+from vggt3.types import PATCH
+
+LARGEST_PHOTO = 2 * 89_478_485
+"""Pixels (179 megapixels, where Pillow too refuses): more is taken for a decompression bomb."""
+
+_DECODE_ERRORS = (
+    # Every Pillow plugin is a parser of its own, and answers damage in its own way.
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_photos(
+    source: Source,
+    *,
+    long_side: int,
+    patch: int = PATCH,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> PhotoSet:
+    """Read the photos that ``source`` names (see :func:`~vggt3.io.sources.find_photos`).
+
+    Each becomes upright 8-bit RGB with its longer side ``long_side`` pixels and both sides
+    multiples of ``patch``. Files that cannot be used are listed in ``skipped``; with ``strict``
+    the first of them raises DataError, and without any readable photo all of them do.
+    """
+    checked_long_side(long_side, patch)
+    paths = find_photos(source)
+    photos: list[Photo] = []
+    skipped: list[tuple[Path, str]] = []
+    with warnings.catch_warnings():
+        # Pillow warns of what we answer otherwise: photos half as large as LARGEST_PHOTO,
+        # transparency, damaged EXIF blocks.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for path, outcome in zip(paths, _decoded(paths, long_side, patch), strict=True):
+            if isinstance(outcome, Photo):
+                photos.append(outcome)
+            elif strict:
+                checks.fail(f"photo '{path}'", "be usable", outcome, error=checks.DataError)
+            else:
+                skipped.append((path, outcome))
+            if progress is not None:
+                progress(len(photos) + len(skipped), len(paths))
+    if not photos:
+        checks.fail(
+            "photos",
+            "hold at least one readable photo",
+            f"{len(skipped)} unusable: {reasons(skipped)}",
+            error=checks.DataError,
+        )
+    return PhotoSet(tuple(photos), tuple(skipped))
+
+
+def _decoded(paths: Sequence[Path], long_side: int, patch: int) -> Iterator[Photo | str]:
+    """Each photo, or why there is none, in order; decoded in a few threads.
+
+    Pillow releases the interpreter lock while it decodes and resizes.
+    """
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1, len(paths)))
+    try:
+        names = relative_names(paths)
+        yield from pool.map(partial(_prepare, long_side=long_side, patch=patch), paths, names)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Decoded(NamedTuple):
+    """A photo as its file holds it."""
+
+    rgb: Image.Image
+    """Perhaps at a fraction of its size, and not yet upright."""
+    box: tuple[float, float, float, float] | None
+    """Left, top, right, bottom in pixels of ``rgb``: the photo itself; None is all of it."""
+    orientation: int
+    """EXIF, 1 to 8."""
+    size: tuple[int, int]
+    """(height, width) in pixels, not yet upright."""
+
+
+def _prepare(path: Path, name: str, *, long_side: int, patch: int) -> Photo | str:
+    try:
+        decoded = _decode(path, long_side, patch)
+    except UnidentifiedImageError:
+        return "not a picture that Pillow can read"
+    except Image.DecompressionBombError:
+        return f"more than {LARGEST_PHOTO // 1_000_000} megapixels, a decompression bomb?"
+    except _DECODE_ERRORS as error:
+        return _short_reason(error)
+    if isinstance(decoded, str):
+        return decoded
+    small = resized(decoded.rgb, model_size(decoded.size, long_side, patch), decoded.box)
+    turned = np.array(upright(small, decoded.orientation))  # [h, w, 3]
+    pixels = torch.from_numpy(turned).permute(2, 0, 1).contiguous()
+    height, width = decoded.size
+    size = (width, height) if swaps_sides(decoded.orientation) else (height, width)
+    return Photo(name, pixels, size, path)
+
+
+def _decode(path: Path, long_side: int, patch: int) -> _Decoded | str:
+    """The photo, or why it cannot be used; a damaged file raises one of _DECODE_ERRORS."""
+    if path.stat().st_size == 0:
+        return "empty file"
+    with Image.open(path) as image:
+        width, height = image.size
+        if width * height > LARGEST_PHOTO:
+            raise Image.DecompressionBombError
+        if min(width, height) < SMALLEST_SIDE:
+            return f"{height}×{width} pixels, less than {SMALLEST_SIDE} on a side"
+        # A JPEG can be decoded at a half, a quarter or an eighth; twice the wanted size is kept.
+        rows, columns = model_size((height, width), long_side, patch)
+        draft = image.draft(None, (2 * columns, 2 * rows))
+        image.load()
+        if draft is None:
+            width, height = image.size  # TIFF turns itself upright only while loading.
+        box = None if draft is None else draft[1]
+        return _Decoded(to_rgb(image), box, orientation_of(image), (height, width))
+
+
+def _short_reason(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "does not fit in memory"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"damaged: {error or type(error).__name__}"

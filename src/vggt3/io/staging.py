@@ -1,0 +1,141 @@
+"""An output folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vggt3 import checks
+
+
+@contextmanager
+def staged(
+    out: str | os.PathLike[str], overwrite: bool = False, keep: Sequence[Path] = ()
+) -> Iterator[Path]:
+    """A new folder of the same name, hidden beside ``out``, that replaces it at the end.
+
+    All checks are made on entry (:func:`check_out`; ``keep``: files that must survive). If the
+    block raises, Ctrl-C included, the new folder is removed and whatever ``out`` held before is
+    untouched; an old ``out`` is only removed once the new one stands in its place.
+    """
+    place = check_out(out, overwrite, keep)
+    made = _make_parents(place)
+    shelter = None
+    try:
+        shelter = _make_beside(place, "partial")
+        partial = shelter / place.name  # Its own name: what is written inside may mention it.
+        partial.mkdir()
+        yield partial
+        _swap_in(partial, place, overwrite)
+        shelter.rmdir()
+    except BaseException:
+        if shelter is not None:
+            shutil.rmtree(shelter, ignore_errors=True)
+        _remove_empty(made)
+        raise
+
+
+def check_out(
+    out: str | os.PathLike[str], overwrite: bool = False, keep: Sequence[Path] = ()
+) -> Path:
+    """The real path of ``out`` if a scene may be written there, else UsageError.
+
+    With ``overwrite`` an existing folder is accepted if it is empty or holds a scene of ours,
+    none of the files ``keep`` lies in it, and nobody stands in it.
+    """
+    place = Path(os.path.realpath(Path(out).expanduser()))
+    if os.path.lexists(place):
+        checks.require(place.is_dir(), f"OUT '{out}'", "be a folder", "a file")
+        checks.require(
+            overwrite, f"OUT '{out}'", "not exist yet (or pass --overwrite)", "an existing folder"
+        )
+        reason = _why_not_ours(place, keep)
+        if reason:
+            checks.fail(f"OUT '{out}'", "hold an earlier scene to be overwritten", reason)
+    parent = next(folder for folder in place.parents if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        kind = "a read-only folder" if parent.is_dir() else "a file"
+        checks.fail(f"OUT '{out}'", "be in a folder that can be written", f"{kind} '{parent}'")
+    return place
+
+
+def _why_not_ours(place: Path, keep: Sequence[Path]) -> str | None:
+    """Why the folder ``place`` must not be replaced, or None."""
+    if Path.cwd().is_relative_to(place):
+        return "the current folder"
+    for path in keep:
+        if Path(os.path.realpath(path)).is_relative_to(place):
+            return f"a folder with the photos themselves ('{path}')"
+    if not any(place.iterdir()):
+        return None
+    cameras = place / "cameras.json"
+    if not cameras.is_file():
+        return "a folder with other things (no cameras.json)"
+    try:
+        content = json.loads(cameras.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = content.get("pose_kind", "estimated") if isinstance(content, dict) else "estimated"
+    return None if kind == "estimated" else f"a capture with poses of kind '{kind}'"
+
+
+def _make_parents(place: Path) -> list[Path]:
+    """Make the folders above ``place``; return those that were missing, deepest first."""
+    missing = [folder for folder in place.parents if not folder.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _remove_empty(missing)
+        checks.fail(f"OUT '{place}'", "be in a folder that can be made", error.strerror)
+    return missing
+
+
+def _make_beside(place: Path, purpose: str) -> Path:
+    """A new empty folder beside ``place``, with the permissions any new folder gets."""
+    stem = f".{place.name}.{purpose}-{os.getpid()}"
+    for attempt in range(1000):
+        folder = place.with_name(f"{stem}-{attempt}" if attempt else stem)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            checks.fail(f"OUT '{place}'", "be in a folder that can be written", error.strerror)
+        return folder
+    checks.fail(f"OUT '{place}'", "have room for a folder beside it", f"a thousand '{stem}-…'")
+
+
+def _swap_in(partial: Path, place: Path, overwrite: bool) -> None:
+    """Give ``partial`` the name ``place``; an old folder there goes last."""
+    if not os.path.lexists(place):
+        os.rename(partial, place)
+        return
+    if not overwrite:
+        kept = _make_beside(place, "finished") / place.name
+        os.rename(partial, kept)
+        checks.fail(f"OUT '{place}'", "not appear meanwhile", f"one; the scene is in '{kept}'")
+    old = _make_beside(place, "old")
+    try:
+        os.rename(place, old / place.name)
+        os.rename(partial, place)
+    except BaseException:
+        if (old / place.name).exists() and not place.exists():
+            os.rename(old / place.name, place)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of ``folders`` (deepest first) that exist and are empty."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return

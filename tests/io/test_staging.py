@@ -1,0 +1,162 @@
+"""An output folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from vggt3.checks import DataError, UsageError
+from vggt3.io import check_out, staged
+from vggt3.io import staging as staging_module
+
+
+def scene(folder: Path, word: str, pose_kind: str = "estimated") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "cameras.json").write_text(json.dumps({"pose_kind": pose_kind}))
+    (folder / "word").write_text(word)
+    return folder
+
+
+def content(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_appears_at_the_end(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "deeper" / "out"
+    with staged(out) as folder:
+        assert folder.name == "out" and not out.exists()
+        (folder / "file").write_text("done")
+    assert (out / "file").read_text() == "done"
+    assert content(out.parent) == ["out"]
+    assert (out.stat().st_mode & 0o777) == (out.parent.stat().st_mode & 0o777)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError, SystemExit])
+def test_a_failure_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), staged(tmp_path / "new" / "out") as folder:
+        (folder / "half").write_text("written")
+        raise error("stop")
+    assert content(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError])
+def test_a_failure_leaves_the_old_scene(tmp_path: Path, error: type[BaseException]) -> None:
+    out = scene(tmp_path / "out", "old")
+    with pytest.raises(error), staged(out, overwrite=True) as folder:
+        (folder / "cameras.json").write_text("{}")
+        raise error("stop")
+    assert (out / "word").read_text() == "old"
+    assert content(tmp_path) == ["out"]
+
+
+def test_overwriting_replaces_all_of_it(tmp_path: Path) -> None:
+    out = scene(tmp_path / "out", "old")
+    with staged(out, overwrite=True) as folder:
+        assert (out / "word").read_text() == "old"
+        (folder / "new").write_text("new")
+    assert content(out) == ["new"] and content(tmp_path) == ["out"]
+
+
+def test_an_existing_out_is_refused_at_once(tmp_path: Path) -> None:
+    out = scene(tmp_path / "out", "old")
+    with pytest.raises(UsageError, match=r"not exist yet .*--overwrite"), staged(out):
+        raise AssertionError("the block must not start")
+    assert content(tmp_path) == ["out"]
+
+
+def test_only_scenes_are_overwritten(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    check_out(other, overwrite=True)
+    (other / "thesis.doc").write_text("years of work")
+    with pytest.raises(UsageError, match=r"other things \(no cameras.json\)"):
+        check_out(other, overwrite=True)
+    capture = scene(tmp_path / "capture", "photos", "ground_truth")
+    with pytest.raises(UsageError, match="a capture with poses of kind 'ground_truth'"):
+        check_out(capture, overwrite=True)
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UsageError, match="must be a folder, got a file"):
+        check_out(file, overwrite=True)
+
+
+def test_the_photos_being_read_are_not_overwritten(tmp_path: Path) -> None:
+    out = scene(tmp_path / "out", "old")
+    (out / "photo.jpg").write_text("")
+    with pytest.raises(UsageError, match="with the photos themselves"):
+        check_out(out, overwrite=True, keep=[out / "photo.jpg"])
+
+
+def test_the_current_folder_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = scene(tmp_path / "out", "old")
+    monkeypatch.chdir(out)
+    with pytest.raises(UsageError, match="got the current folder"):
+        check_out(".", overwrite=True)
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    real = scene(tmp_path / "elsewhere" / "real", "old")
+    (tmp_path / "out").symlink_to(real)
+    with staged(tmp_path / "out", overwrite=True) as folder:
+        (folder / "new").write_text("")
+    assert (tmp_path / "out").is_symlink() and content(real) == ["new"]
+
+
+def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="a folder that can be written, got a file"):
+        check_out(tmp_path / "file" / "out")
+
+
+def test_a_read_only_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write anywhere, so the answer of the system is put in its mouth.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UsageError, match="can be written, got a read-only folder"):
+        check_out(tmp_path / "out")
+
+
+@pytest.mark.parametrize("out", ["out", "new/out"])
+def test_a_file_system_that_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    def refuse(self: Path, *args: object, **options: object) -> None:
+        raise OSError(30, os.strerror(30))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UsageError, match="got Read-only file system"), staged(tmp_path / out):
+        pass
+
+
+def test_an_out_that_appears_meanwhile_is_kept_and_so_is_the_scene(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="not appear meanwhile, got one; the scene is in"),
+        staged(tmp_path / "out") as folder,
+    ):
+        (folder / "new").write_text("")
+        scene(tmp_path / "out", "another's")
+    assert (tmp_path / "out" / "word").read_text() == "another's"
+    kept = [path for path in tmp_path.iterdir() if path.name != "out"]
+    assert len(kept) == 1 and content(kept[0] / "out") == ["new"]
+
+
+def test_a_failing_last_step_brings_the_old_scene_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = scene(tmp_path / "out", "old")
+    rename, calls = os.rename, []
+
+    def second_fails(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(staging_module.os, "rename", second_fails)
+    with pytest.raises(KeyboardInterrupt), staged(out, overwrite=True):
+        pass
+    assert (out / "word").read_text() == "old" and content(tmp_path) == ["out"]
