@@ -107,7 +107,7 @@ def test_asking_twice_gives_the_same() -> None:
         ({"max_points": 0}, "--max-points must be at least 1, got 0"),
         ({"confidence_percentile": 100.0}, "--confidence-percentile must be at least 0 and below"),
         ({"confidence_percentile": float("nan")}, "--confidence-percentile must be"),
-        ({"seed": -1}, "--seed must be at least 0"),
+        ({"seed": -1}, "--points-seed must be at least 0"),
     ],
 )
 def test_wrong_options(options: dict[str, float], message: str) -> None:

@@ -67,7 +67,7 @@ def test_half_is_half(tmp_path: Path) -> None:
     [
         ({"max_points": 0}, "--max-points must be at least 1, got 0"),
         ({"confidence_percentile": 101}, "--confidence-percentile must be at least 0"),
-        ({"seed": -1}, "--seed must be"),
+        ({"points_seed": -1}, "--points-seed must be"),
     ],
 )
 def test_wrong_options(options: dict[str, int], message: str) -> None:

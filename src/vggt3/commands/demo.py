@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from vggt3.commands.reconstruct import ModelOptions, reconstruct
+from vggt3.commands.reconstruct import reconstruct
 from vggt3.data.capture import write_capture
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import render
 from vggt3.data.procedural.scenes import draw_scene
 from vggt3.inference.options import RunOptions
+from vggt3.model.choice import ModelChoice
 from vggt3.model.config import preset
-from vggt3.model.weights import shipped_backbone
+from vggt3.model.opening import shipped_backbones
 
 
 def demo(*, output: Path = Path(".demo"), views: int = 8, seed: int = 7) -> None:
@@ -23,7 +24,7 @@ def demo(*, output: Path = Path(".demo"), views: int = 8, seed: int = 7) -> None
         views: Photos to take.
         seed: Which room.
     """
-    model = ModelOptions(preset=None if shipped_backbone() else "tiny")
+    model = ModelChoice(preset=None if shipped_backbones() else "tiny")
     side = preset(model.preset or "small").long_side
     size = (side * 3 // 4 // 14 * 14, side)
     photos = output / "capture"

@@ -6,14 +6,13 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
 
 from vggt3 import checks
 from vggt3.attention.kernels.softmax import Call, choose
-from vggt3.attention.registry import DEFAULT, table
 from vggt3.commands.progress import Bars
 from vggt3.inference.engine import Engine, Outcome
 from vggt3.inference.options import RunOptions, show_bytes
@@ -21,28 +20,8 @@ from vggt3.io.photo_set import PhotoSet
 from vggt3.io.scene_writer import SceneOptions, SceneSummary, SceneWriter
 from vggt3.io.staging import check_out, staged
 from vggt3.io.views import read_views
-from vggt3.model.config import preset
-from vggt3.model.vggt3 import VGGT3
-from vggt3.model.weights import LoadedModel, open_model
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Which weights to use."""
-
-    weights: str | None = None
-    """A backbone file or folder; the one that ships with vggt3 if not given."""
-    adapter: str | None = None
-    """An adapter by name or file; the one called as --attention if not given."""
-    preset: str | None = None
-    """Random weights of this size (vggt_1b, small, tiny): to look at the machinery."""
-
-    def __post_init__(self) -> None:
-        if self.preset is not None:
-            preset(self.preset)
-            checks.require(
-                self.weights is None, "--preset", "not come with --weights", self.weights
-            )
+from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import LoadedModel, backends, open_model
 
 
 @dataclass(frozen=True)
@@ -82,9 +61,7 @@ def reconstruct(
     output: Annotated[Path | None, "-o"] = None,
     overwrite: bool = False,
     plan: bool = False,
-    attention: str = DEFAULT,
-    attention_options: dict[str, Any] | None = None,
-    model: ModelOptions = ModelOptions(),
+    model: ModelChoice = ModelChoice(),
     read: ReadOptions = ReadOptions(),
     run: RunOptions = RunOptions(),
     scene: SceneOptions = SceneOptions(),
@@ -98,23 +75,15 @@ def reconstruct(
         output: The folder to write.
         overwrite: Replace an earlier scene in OUT.
         plan: Print how the scene would be computed and what memory it takes, and stop.
-        attention: The backend of the global layers (see vggt3 attention).
-        attention_options: An option of the backend, such as sweeps, or schedule.
     """
     checks.require(plan or output is not None, "--output", "be given (-o OUT)", "nothing")
     if output is not None:
         check_out(output, overwrite)
-    checks.choose("--attention", attention, table())
-    run.resolve_device()
-    loaded = open_model(
-        weights=model.weights,
-        adapter=model.adapter,
-        attention=attention,
-        options=attention_options or {},
-        preset=model.preset,
-    )
+    loaded = open_model(model, run.resolve_device())
     engine = Engine(loaded.model, run)
     work = Work(photos, output or Path(), loaded, engine, read, scene)
+    if not loaded.trained:
+        work.notes.append("the weights are random: this shows the machinery, not the scene")
     with Bars(loaded.model.config.layers) as bars:
         found, reading = _read(work, bars)
         if not plan:
@@ -124,7 +93,7 @@ def reconstruct(
     if plan:
         _print_table("plan", engine.plan(found.views()).describe())
         return
-    for note in [*loaded.notes, *work.notes]:
+    for note in work.notes:
         print(f"vggt3: note: {note}", file=sys.stderr)
     _print_table(f"{work.output}", rows)
 
@@ -177,23 +146,10 @@ def _rows(
     if summary.unposed:
         rows.append(("without a pose", str(summary.unposed)))
     rows += [("points", f"{summary.point_count:,}"), ("weights", work.model.description)]
-    rows += [("attention", describe_attention(engine.model))]
+    rows += [("attention", backends(engine.model))]
     rows += [("kernel", _kernel(engine)), ("device", _device(engine))]
     rows += [(f"seconds {name}", f"{value:.2f}") for name, value in seconds.items()]
     return [*rows, ("peak memory", show_bytes(outcome.peak_bytes))]
-
-
-def describe_attention(model: VGGT3) -> str:
-    """Each run of layers with its backend: ``0-11 softmax, 12-23 ttt_shortconv``."""
-    runs: list[tuple[int, int, str]] = []
-    for layer, spec in enumerate(model.specs):
-        if runs and runs[-1][2] == spec.name:
-            runs[-1] = (runs[-1][0], layer, spec.name)
-        else:
-            runs.append((layer, layer, spec.name))
-    if len(runs) == 1:
-        return runs[0][2]
-    return ", ".join(f"{first}-{last} {name}" for first, last, name in runs)
 
 
 def _kernel(engine: Engine) -> str:

@@ -7,8 +7,9 @@ from vggt3.inference.options import RunOptions
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.sources import Source
 from vggt3.io.views import read_views
+from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import open_model
 from vggt3.model.vggt3 import VGGT3
-from vggt3.model.weights import open_model
 from vggt3.types import Cameras, DenseView, Reconstruction
 
 
@@ -50,7 +51,7 @@ def reconstruct(
 
     Args:
         photos: a folder, a glob, a text file of paths, a video, one file, or a list of files.
-        model: from :func:`vggt3.model.weights.open_model`; the shipped one if not given.
+        model: from :func:`vggt3.model.opening.open_model`; the shipped one if not given.
         options: device, precision, memory.
         long_side: pixels of the photos' long side in the model; what the weights were trained
             for if not given.
@@ -58,7 +59,7 @@ def reconstruct(
     Raises:
         InputError: nothing readable, a device that is not there, a plan that does not fit.
     """
-    model = open_model().model if model is None else model
+    model = open_model(ModelChoice()).model if model is None else model
     engine = Engine(model, options)
     read = read_views(photos, long_side=long_side or model.config.long_side)
     collector = Collector()

@@ -26,13 +26,13 @@ class SceneOptions:
     """Points in points.ply, at most: a seeded sample of all that are sure enough."""
     confidence_percentile: float = 25.0
     """Points below this percentile of the scene's confidences are left out of points.ply."""
-    seed: int = 0
+    points_seed: int = 0
     """Of the sample."""
     half: bool = False
     """Store the maps in scene.npz as float16: half the size, three digits."""
 
     def __post_init__(self) -> None:
-        check_sampling(self.max_points, self.confidence_percentile, self.seed)
+        check_sampling(self.max_points, self.confidence_percentile, self.points_seed)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class SceneWriter:
         self._folder = folder
         self._photos = photos
         self._cameras: Cameras | None = None
-        self._cloud = SampledCloud(options.max_points, options.confidence_percentile, options.seed)
+        self._cloud = SampledCloud(options.max_points, options.confidence_percentile, options.points_seed)
         self._shown = shown_indices(len(photos))
         self._strip: dict[int, StripEntry] = {}
         self._waiting = set(range(len(photos)))

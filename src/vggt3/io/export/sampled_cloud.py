@@ -36,7 +36,7 @@ def check_sampling(max_points: int, confidence_percentile: float, seed: int) -> 
         "be at least 0 and below 100",
         confidence_percentile,
     )
-    checks.require(seed >= 0, "--seed", "be at least 0", seed)
+    checks.require(seed >= 0, "--points-seed", "be at least 0", seed)
 
 
 _ROW = np.dtype(
