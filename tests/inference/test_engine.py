@@ -107,7 +107,7 @@ def test_plan_shrinks_with_the_budget_and_says_what_is_missing() -> None:
     tight = make_plan(model, sizes, int(wide.needed * 0.6), torch.float32)
     assert tight.needed <= wide.needed * 0.6
     assert (tight.chunk, tight.keep) != (64, True)
-    with pytest.raises(checks.PlanError, match="200 views must fit 1.0 MiB, got .* at least"):
+    with pytest.raises(checks.PlanError, match=r"200 views must fit 1.0 MiB, got .* at least"):
         make_plan(model, sizes, parse_bytes("1M"), torch.float32)
 
 
@@ -126,9 +126,7 @@ def test_plan_knows_that_softmax_remembers_everything() -> None:
 def test_one_view_and_large_chunk() -> None:
     kept = Kept()
     model = VGGT3.build(TINY, "ttt_shortconv")
-    outcome = Engine(model, RunOptions("cpu", chunk=1000)).run(
-        Views.from_list(photos()[:1]), kept
-    )
+    outcome = Engine(model, RunOptions("cpu", chunk=1000)).run(Views.from_list(photos()[:1]), kept)
     assert list(kept.views) == [0]
     assert set(outcome.seconds) == {"layers", "cameras", "heads"}
     assert outcome.peak_bytes > 0

@@ -18,7 +18,10 @@ from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3, Prediction
 from vggt3.types import Views
 
-CASES = [("vggt", "outputs", "grads", {}), ("vggt_ttt", "outputs_steps2", "grads_steps2", {"sweeps": 2})]
+CASES = [
+    ("vggt", "outputs", "grads", {}),
+    ("vggt_ttt", "outputs_steps2", "grads_steps2", {"sweeps": 2}),
+]
 
 
 def free_port() -> int:

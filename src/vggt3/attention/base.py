@@ -8,6 +8,7 @@ new photos in it work for every backend alike. All steps are pure functions of t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -129,3 +130,11 @@ def merge_heads(
     shape = (x.shape[0], projection.views, projection.context.tokens, -1)
     x = x.transpose(1, 2).flatten(2)
     return x.reshape(*shape[:3], x.shape[-1])
+
+
+def as_given(device: torch.device) -> AbstractContextManager[object]:
+    """A region without autocast: products keep the dtype of what is multiplied, so sums in fp32
+    stay fp32. Does nothing on devices that have no autocast (meta, on which costs are counted)."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -86,9 +86,7 @@ def update(
     steps: int,
 ) -> Weights:
     """W ← W + NS(G), each column rescaled to its initial norm."""
-    moved = [
-        w + newton_schulz(g, steps) for w, g in zip(weights, gradients, strict=True)
-    ]
+    moved = [w + newton_schulz(g, steps) for w, g in zip(weights, gradients, strict=True)]
     return Weights(
         *(
             w * (norm / (column_norms(w) + COLUMN_EPSILON))

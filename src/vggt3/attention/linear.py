@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from vggt3.attention.base import Backend, Context, Projection, merge_heads, split_heads
+from vggt3.attention.base import Backend, Context, Projection, as_given, merge_heads, split_heads
 from vggt3.attention.memory import Delta, State
 
 EPSILON = 1e-6
@@ -58,7 +58,7 @@ class Linear(Backend):
         k, v, weight = projection["k"], projection["v"], projection.context.weight
         if weight is not None:
             k = k * weight.flatten(1)[:, None, :, None].to(k.dtype)
-        with torch.autocast(k.device.type, enabled=False):
+        with as_given(k.device):
             return Delta({"kv": k.transpose(-1, -2) @ v, "k": k.sum(dim=2)})
 
     def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
@@ -66,7 +66,7 @@ class Linear(Backend):
 
     def read(self, projection: Projection, state: State) -> Tensor:
         q = projection["q"]
-        with torch.autocast(q.device.type, enabled=False):
+        with as_given(q.device):
             out = q @ state["kv"] / (q @ state["k"][..., None] + EPSILON)
         mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))
         return mixed

@@ -86,7 +86,8 @@ class Delta:
         if running is None:
             raise ValueError("the total of deltas must have at least one, got none")
         return Delta(
-            running.sums, {k: t[0] if len(t) == 1 else torch.cat(t, dim=1) for k, t in lists.items()}
+            running.sums,
+            {k: t[0] if len(t) == 1 else torch.cat(t, dim=1) for k, t in lists.items()},
         )
 
     def all_reduce(self, world: World) -> Delta:
@@ -98,7 +99,7 @@ class Delta:
             flat = world.sum(torch.cat([t.reshape(-1) for t in sums.values()]))
             pieces = flat.split([t.numel() for t in sums.values()])
             sums = {
-                k: piece.view(t.shape)
+                k: piece.view(t.shape).to(t.dtype)
                 for (k, t), piece in zip(self.sums.items(), pieces, strict=True)
             }
         return Delta(sums, {k: world.gather(t, dim=1) for k, t in self.lists.items()})

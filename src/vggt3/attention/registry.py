@@ -12,10 +12,11 @@ import functools
 import importlib
 import inspect
 import re
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from types import MappingProxyType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any
 
 from vggt3 import checks
@@ -45,6 +46,14 @@ def table() -> Mapping[str, str]:
     return MappingProxyType({**found, **BUILT_IN})
 
 
+def origin(name: str) -> str:
+    """Who brings a registered backend: vggt3, or the distribution and version of a plug-in."""
+    if name in BUILT_IN:
+        return "vggt3"
+    dist = next(point.dist for point in entry_points(group=GROUP) if point.name == name)
+    return "unknown" if dist is None else f"{dist.name} {dist.version}"
+
+
 def backend_class(name: str) -> type[Backend]:
     """The class registered under ``name``.
 
@@ -69,6 +78,31 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     return {k: p for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
+
+
+def _check_value(name: str, option: str, value: Any) -> None:
+    """Hold a value from the command line or a file to the option's annotation, if it is plain."""
+    try:
+        hints = typing.get_type_hints(backend_class(name).__init__)
+    except NameError:
+        return  # a plug-in annotates with names that only its type checker sees
+    wanted = hints.get(option, Any)
+    union = typing.get_origin(wanted) in (typing.Union, UnionType)
+    members = typing.get_args(wanted) if union else (wanted,)
+    if not all(member in _WORDS for member in members):
+        return
+    fits = type(value) in members or (type(value) is int and float in members)
+    words = " or ".join(_WORDS[member] for member in members)
+    checks.require(fits, f"--attention.{option}", f"be {words}", repr(value))
+
+
 @dataclass(frozen=True)
 class LayerSpec:
     """Which backend one layer has, and its options (plain data: it is stored in files)."""
@@ -85,7 +119,7 @@ def _parse_schedule(text: str, layers: int) -> list[str]:
     """``'0-11:softmax,12-23:ttt_shortconv'`` → a name for each layer, each named once."""
     names: list[str | None] = [None] * layers
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*:\s*(\w+)\s*", part)
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*:\s*([\w.-]+)\s*", part)
         if match is None:
             checks.fail(
                 "--attention.schedule", "look like 0-11:softmax,12-23:ttt_shortconv", f"'{part}'"
@@ -110,24 +144,27 @@ def _parse_schedule(text: str, layers: int) -> list[str]:
     return [name for name in names if name is not None]
 
 
-def plan_layers(
-    name: str, options: Mapping[str, Any], layers: int
-) -> tuple[LayerSpec, ...]:
+def plan_layers(name: str, options: Mapping[str, Any], layers: int) -> tuple[LayerSpec, ...]:
     """A backend for every global layer: one name for all, or ``options['schedule']``.
 
     In a schedule each option goes to the backends that have it; an option nobody has is an error.
 
     Raises:
-        UsageError: an unknown backend or option (lists them and the nearest), a bad schedule.
+        UsageError: an unknown backend or option (lists them and the nearest), a value of the
+            wrong type, a bad schedule.
     """
-    rest = {k: v for k, v in options.items() if k != "schedule"}
+    # Tuples, because a survey runs once for each distinct spec and so looks specs up.
+    rest = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k != "schedule"
+    }
     schedule = options.get("schedule")
     names = [name] * layers if schedule is None else _parse_schedule(str(schedule), layers)
     known = {n: options_of(n) for n in dict.fromkeys(names)}
     every = [*dict.fromkeys(k for found in known.values() for k in found), "schedule"]
     for option in rest:
         checks.choose(f"option of {' and '.join(known)}", option, every)
+        for owner in [n for n, found in known.items() if option in found]:
+            _check_value(owner, option, rest[option])
     return tuple(
-        LayerSpec(n, tuple(sorted((k, v) for k, v in rest.items() if k in known[n])))
-        for n in names
+        LayerSpec(n, tuple(sorted((k, v) for k, v in rest.items() if k in known[n]))) for n in names
     )

@@ -14,7 +14,7 @@ from torch.nn.functional import silu, softplus
 
 from vggt3 import checks
 from vggt3.attention import fast_weights
-from vggt3.attention.base import Backend, Context, Projection, merge_heads, split_heads
+from vggt3.attention.base import Backend, Context, Projection, as_given, merge_heads, split_heads
 from vggt3.attention.fast_weights import Weights
 from vggt3.attention.memory import Delta, State
 
@@ -112,9 +112,7 @@ class TTTMLP(Backend):
         q, k, v = self.qkv(tokens).chunk(3, dim=-1)
         v = self.mix(v, context)
         wide = torch.promote_types(v.dtype, torch.float32)
-        q, k = (
-            unit(context.rope.turn(silu(split_heads(x, self.heads).to(wide)))) for x in (q, k)
-        )
+        q, k = (unit(context.rope.turn(silu(split_heads(x, self.heads).to(wide)))) for x in (q, k))
         rates = softplus(self.rates(tokens).to(wide) + INVERSE_SOFTPLUS)  # [B, V, P, 3·H]
         if context.weight is not None:
             rates = rates * context.weight[..., None].to(wide)
@@ -130,7 +128,7 @@ class TTTMLP(Backend):
     def write(self, projection: Projection, state: State) -> Delta:
         k, v, rates = (projection[name] for name in ("k", "v", "rates"))
         weights = Weights(state["w0"], state["w1"], state["w2"])
-        with torch.autocast(k.device.type, enabled=False):
+        with as_given(k.device):
             g0, g1, g2 = fast_weights.gradient(k, v, rates, weights)
         return Delta({"g0": g0, "g1": g1, "g2": g2})
 
@@ -139,14 +137,14 @@ class TTTMLP(Backend):
             Weights(*(source[f"{letter}{i}"] for i in range(3)))
             for source, letter in ((state.tensors, "w"), (delta.sums, "g"), (state.tensors, "norm"))
         )
-        with torch.autocast(weights.w0.device.type, enabled=False):
+        with as_given(weights.w0.device):
             settled = fast_weights.update(weights, gradients, norms, self.newton_schulz)
         sweep = state.numbers["sweep"] + 1
         return state.updated(settled._asdict(), sweep=sweep), sweep < state.numbers["sweeps"]
 
     def read(self, projection: Projection, state: State) -> Tensor:
         q = projection["q"]
-        with torch.autocast(q.device.type, enabled=False):
+        with as_given(q.device):
             out = fast_weights.apply(q, Weights(state["w0"], state["w1"], state["w2"]))
         mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))
         return mixed

@@ -85,9 +85,7 @@ class Residual(nn.Module):
 class Block(Residual):
     """A plain block: attention among the tokens of each sequence of a batch."""
 
-    def __init__(
-        self, width: int, heads: int, *, eps: float = 1e-5, qk_norm: bool = False
-    ) -> None:
+    def __init__(self, width: int, heads: int, *, eps: float = 1e-5, qk_norm: bool = False) -> None:
         super().__init__(width, SelfAttention(width, heads, qk_norm=qk_norm), eps=eps)
 
     def forward(

@@ -29,6 +29,9 @@ class CameraHead(nn.Module):
         )
         self.trunk_norm = nn.LayerNorm(width)
         self.branch = Mlp(width, width // 2, POSE)
+        start = torch.tensor([0.0, 0, 0, 0, 0, 0, 1, 1, 1]) / self.iterations
+        with torch.no_grad():  # the steps add up to no turn and a field of view of 1 rad
+            self.branch.fc2.bias.copy_(start)
 
     def forward(
         self,

@@ -55,9 +55,7 @@ class VGGT3(nn.Module):
     def __init__(self, config: ModelConfig, attention: tuple[LayerSpec, ...]) -> None:
         super().__init__()
         if len(attention) != config.layers:
-            raise ValueError(
-                f"attention must name {config.layers} layers, got {len(attention)}"
-            )
+            raise ValueError(f"attention must name {config.layers} layers, got {len(attention)}")
         self.config = config
         self.encoder = Encoder(config.encoder)
         self.aggregator = Aggregator(config, attention)

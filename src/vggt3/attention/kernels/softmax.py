@@ -20,6 +20,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from vggt3 import checks
 
 HALF = (torch.float16, torch.bfloat16)
+NO_WEIGHTS = "takes no token weights"
+NOT_LEARNED = "takes no token weights that need a gradient"
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,16 @@ class Call:
     dtype: torch.dtype
     head_width: int
     masked: bool = False
+    """Tokens have weights."""
+    learned: bool = False
+    """The weights need a gradient."""
 
     @classmethod
     def of(cls, q: Tensor, log_weight: Tensor | None) -> Call:
         """The call that attends with ``q``."""
-        return cls(q.device, q.dtype, q.shape[-1], log_weight is not None)
+        masked = log_weight is not None
+        learned = masked and log_weight.requires_grad and torch.is_grad_enabled()
+        return cls(q.device, q.dtype, q.shape[-1], masked, learned)
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,10 @@ def _compute_capability(call: Call, wanted: tuple[int, int]) -> str | None:
 
 def _why_not_flash(call: Call) -> str | None:
     if call.device.type == "cpu":
-        return None
+        return NOT_LEARNED if call.learned else None
     reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
     if reason is None and call.masked:
-        reason = "takes no token weights"
+        reason = NO_WEIGHTS
     return reason or (None if call.head_width <= 256 else "needs a head width of at most 256")
 
 
@@ -77,7 +84,7 @@ def _why_not_cudnn(call: Call) -> str | None:
     reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
     if reason is None and (call.head_width > 128 or call.head_width % 8):
         reason = f"needs a head width of at most 128 in steps of 8, got {call.head_width}"
-    return reason
+    return reason or (NOT_LEARNED if call.learned else None)
 
 
 def _why_not_efficient(call: Call) -> str | None:
@@ -96,15 +103,26 @@ def _sdpa(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor, Tensor | Non
     return run
 
 
-def _why_not_package(package: str, extra: str) -> str | None:
+def _why_not_package(module: str, extra: str) -> str | None:
+    """Builds for another torch or CUDA are common: they are found and cannot be imported."""
+    package = module.partition(".")[0]
     if importlib.util.find_spec(package) is None:
         return f"the package {package} is not installed (pip install 'vggt3[{extra}]')"
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:
+        detail = str(error).partition("\n")[0]
+        return f"the package {package} does not import: {type(error).__name__}: {detail}"
     return None
 
 
 def _why_not_flash_attn(call: Call) -> str | None:
-    reason = _why_not_package("flash_attn", "flash") or _needs(call, ("cuda",), HALF)
-    return reason or ("takes no token weights" if call.masked else None)
+    reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
+    if reason is None and call.masked:
+        reason = NO_WEIGHTS
+    if reason is None and call.head_width > 256:
+        reason = f"needs a head width of at most 256, got {call.head_width}"
+    return reason or _why_not_package("flash_attn", "flash")
 
 
 def _run_flash_attn(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:
@@ -115,10 +133,10 @@ def _run_flash_attn(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) 
 
 
 def _why_not_xformers(call: Call) -> str | None:
-    reason = _why_not_package("xformers", "xformers") or _needs(
-        call, ("cuda",), (*HALF, torch.float32)
-    )
-    return reason or ("takes no token weights" if call.masked else None)
+    reason = _needs(call, ("cuda",), (*HALF, torch.float32))
+    if reason is None and call.masked:
+        reason = NO_WEIGHTS
+    return reason or _why_not_package("xformers.ops", "xformers")
 
 
 def _run_xformers(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:
@@ -181,9 +199,7 @@ def attend(
     return chosen.run(q, k, v, log_weight)
 
 
-def attend_reference(
-    q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None = None
-) -> Tensor:
+def attend_reference(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None = None) -> Tensor:
     """The equation, in the dtype given: softmax(q kᵀ/√D + log w) v."""
     logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # [B, H, N, M]
     if log_weight is not None:
