@@ -34,7 +34,7 @@ def apply(
     x: Tensor,  # [B, H, N, d]
     weights: Weights,
 ) -> Tensor:
-    """f(x) = (SiLU(x W0) ⊙ (x W2)) W1 as [B, H, N, d]; 6·d·h multiply-adds a token and head."""
+    """f(x) = (SiLU(x W0) ⊙ (x W2)) W1 as [B, H, N, d]; 3·d·h multiply-adds a token and head."""
     return (silu(x @ weights.w0) * (x @ weights.w2)) @ weights.w1
 
 

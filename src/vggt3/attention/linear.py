@@ -1,7 +1,7 @@
 """Linear attention (Katharopoulos 2020): two sums are the whole memory.
 
 o = φ(q) Σ φ(k)ᵀ v / (φ(q)·Σ φ(k) + 1e-6) with φ = elu + 1, after QK-LayerNorm and RoPE.
-State: H·D·(D+1) numbers a layer; cost 4·D multiply-adds a token and channel; the sums are fp32.
+State: H·D·(D+1) numbers a layer; cost 2·D multiply-adds a token and channel; the sums are fp32.
 """
 
 from __future__ import annotations

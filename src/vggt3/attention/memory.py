@@ -63,31 +63,30 @@ class Delta:
     lists: Tensors = field(default_factory=dict)
 
     def __add__(self, other: Delta) -> Delta:
-        if self.sums.keys() != other.sums.keys() or self.lists.keys() != other.lists.keys():
-            raise ValueError(
-                "deltas must hold the same names to add, got "
-                f"{sorted([*self.sums, *self.lists])} and {sorted([*other.sums, *other.lists])}"
-            )
-        return Delta(
-            {k: t + other.sums[k] for k, t in self.sums.items()},
-            {k: torch.cat([t, other.lists[k]], dim=1) for k, t in self.lists.items()},
-        )
+        return Delta.total((self, other))
 
     @staticmethod
     def total(deltas: Iterable[Delta]) -> Delta:
         """The sum of at least one delta, taken in order; lists are concatenated once."""
+        sums: dict[str, Tensor] = {}
         lists: dict[str, list[Tensor]] = {}
-        running: Delta | None = None
+        first: Delta | None = None
         for delta in deltas:
-            sums = Delta(delta.sums)
-            running = sums if running is None else running + sums
+            if first is None:
+                first, sums, lists = delta, dict(delta.sums), {k: [] for k in delta.lists}
+            elif delta.sums.keys() != sums.keys() or delta.lists.keys() != lists.keys():
+                raise ValueError(
+                    "deltas must hold the same names to add, got "
+                    f"{sorted([*sums, *lists])} and {sorted([*delta.sums, *delta.lists])}"
+                )
+            else:
+                sums = {k: t + delta.sums[k] for k, t in sums.items()}
             for name, tensor in delta.lists.items():
-                lists.setdefault(name, []).append(tensor)
-        if running is None:
+                lists[name].append(tensor)
+        if first is None:
             raise ValueError("the total of deltas must have at least one, got none")
         return Delta(
-            running.sums,
-            {k: t[0] if len(t) == 1 else torch.cat(t, dim=1) for k, t in lists.items()},
+            sums, {k: t[0] if len(t) == 1 else torch.cat(t, dim=1) for k, t in lists.items()}
         )
 
     def all_reduce(self, world: World) -> Delta:

@@ -35,13 +35,13 @@ class Rope:
     ) -> Rope:
         """The table for ``special`` tokens at (0, 0) followed by a row-major patch grid."""
         rows, columns = grid
-        where = {"device": device, "dtype": torch.promote_types(dtype, torch.float32)}
-        row = torch.arange(1, rows + 1, **where).repeat_interleave(columns)
-        column = torch.arange(1, columns + 1, **where).repeat(rows)
+        wide = torch.promote_types(dtype, torch.float32)
+        row = torch.arange(1, rows + 1, device=device, dtype=wide).repeat_interleave(columns)
+        column = torch.arange(1, columns + 1, device=device, dtype=wide).repeat(rows)
         position = torch.stack([row, column], dim=-1)  # [P - special, 2]
         position = torch.cat([position.new_zeros(special, 2), position])  # [P, 2]
         half = head_width // 2
-        step = torch.arange(0, half, 2, **where)  # [d/4]
+        step = torch.arange(0, half, 2, device=device, dtype=wide)  # [d/4]
         angle = position[..., None] * BASE ** (-step / half)  # [P, 2, d/4]
         angle = torch.cat([angle, angle], dim=-1).flatten(1)  # [P, D]
         return cls(angle.cos(), angle.sin())

@@ -52,9 +52,11 @@ class Softmax(Backend):
         kernel: str = "auto",
         max_views: int | None = None,
     ) -> None:
-        """Args:
-        kernel: cudnn, flash, efficient, math, flash_attn, xformers, or auto.
-        max_views: keep the keys of at most this many views; None keeps all.
+        """A layer with random weights.
+
+        Args:
+            kernel: cudnn, flash, efficient, math, flash_attn, xformers, or auto.
+            max_views: keep the keys of at most this many views; by default of all.
         """
         super().__init__(width, heads, layer)
         checks.choose("--attention.kernel", kernel, [*kernels.KERNELS, "auto"])

@@ -1,7 +1,7 @@
 """Global attention as test-time training: a small MLP per head learns to map keys to values.
 
 The MLP is the scene (VGG-T³). State: 3·d·h fp32 numbers a head, whatever the number of views;
-cost 9·d·h multiply-adds a token and head for each sweep's write and 3·d·h for the read.
+cost 6·d·h multiply-adds a token and head for each sweep's write and 3·d·h for the read.
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ class TTTMLP(Backend):
         newton_schulz: int = 5,
         seed: int = 0,
     ) -> None:
-        """Args:
-        sweeps: times every view is written; auto is 1 in training, else min(2 + V//1000, 4).
-        hidden: hidden width of the MLP in head widths.
-        newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
-        seed: of the fixed random start of the fast weights; layers differ.
+        """A layer with random weights.
+
+        Args:
+            sweeps: times every view is written; auto is 1 in training, else min(2 + V//1000, 4).
+            hidden: hidden width of the MLP in head widths.
+            newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
+            seed: of the fixed random start of the fast weights; layers differ.
         """
         super().__init__(width, heads, layer)
         checks.require(

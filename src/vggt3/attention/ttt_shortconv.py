@@ -33,12 +33,14 @@ class TTTShortConv(TTTMLP):
         seed: int = 0,
         kernel_size: int = 3,
     ) -> None:
-        """Args:
-        sweeps: times every view is written; auto is 1 in training, else min(2 + V//1000, 4).
-        hidden: hidden width of the MLP in head widths.
-        newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
-        seed: of the fixed random start of the fast weights; layers differ.
-        kernel_size: side of the convolution in patches, odd.
+        """A layer with random weights.
+
+        Args:
+            sweeps: times every view is written; auto is 1 in training, else min(2 + V//1000, 4).
+            hidden: hidden width of the MLP in head widths.
+            newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
+            seed: of the fixed random start of the fast weights; layers differ.
+            kernel_size: side of the convolution in patches, odd.
         """
         super().__init__(
             width,

@@ -43,8 +43,8 @@ class Aggregator(nn.Module):
         """
         patches = self.embed(patches)
         special = torch.cat([self.camera_token, self.register_token], dim=2)  # [1, 2, S, C]
-        kind = torch.tensor([int(not f) for f in first], dtype=torch.long, device=patches.device)
-        special = special.index_select(1, kind).to(patches.dtype)  # [1, V, S, C]
+        versions = [special[:, :1] if f else special[:, 1:] for f in first]
+        special = torch.cat([special[:, :0], *versions], dim=1).to(patches.dtype)  # [1, V, S, C]
         return torch.cat([special.expand(patches.shape[0], -1, -1, -1), patches], dim=2)
 
     def frame(

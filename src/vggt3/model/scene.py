@@ -155,10 +155,12 @@ class Scene:
     def _in_order(self, rows: list[Tensor]) -> Tensor:
         """[B, V_c, …] of each chunk → [B, V, …] of all ranks' views in scene order."""
         local = torch.cat(rows, dim=1)
-        ids = torch.tensor([i for group in self.groups for i in group.ids], device=local.device)
+        ids = [i for group in self.groups for i in group.ids]
+        if self.conduct.world.size == 1 and ids == sorted(ids):
+            return local  # nothing is sent to the device, so nothing waits for it
         whole = self.conduct.world.gather(local, dim=1)
-        order = self.conduct.world.gather(ids.long()).argsort()
-        return whole[:, order]
+        order = self.conduct.world.gather(torch.tensor(ids, dtype=torch.long, device=local.device))
+        return whole[:, order.argsort()]
 
     def _attend(self, layer: int, tokens: list[Tensor], contexts: list[Context]) -> State:
         """One global block over all views: project and write, settle, read.

@@ -39,9 +39,10 @@ class Call:
     @classmethod
     def of(cls, q: Tensor, log_weight: Tensor | None) -> Call:
         """The call that attends with ``q``."""
-        masked = log_weight is not None
-        learned = masked and log_weight.requires_grad and torch.is_grad_enabled()
-        return cls(q.device, q.dtype, q.shape[-1], masked, learned)
+        if log_weight is None:
+            return cls(q.device, q.dtype, q.shape[-1])
+        learned = log_weight.requires_grad and torch.is_grad_enabled()
+        return cls(q.device, q.dtype, q.shape[-1], True, learned)
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,17 @@ def _needs(call: Call, devices: tuple[str, ...], dtypes: tuple[torch.dtype, ...]
 
 
 def _compute_capability(call: Call, wanted: tuple[int, int]) -> str | None:
-    have = torch.cuda.get_device_capability(call.device)
+    # torch.compile folds this call to a constant, and get_device_capability it does not.
+    properties = torch.cuda.get_device_properties(call.device)
+    have = (properties.major, properties.minor)
     if have < wanted:
         return f"needs compute capability {wanted[0]}.{wanted[1]}, the GPU has {have[0]}.{have[1]}"
+    return None
+
+
+def _head_width_at_most(call: Call, most: int) -> str | None:
+    if call.head_width > most:
+        return f"needs a head width of at most {most}, got {call.head_width}"
     return None
 
 
@@ -77,7 +86,7 @@ def _why_not_flash(call: Call) -> str | None:
     reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
     if reason is None and call.masked:
         reason = NO_WEIGHTS
-    return reason or (None if call.head_width <= 256 else "needs a head width of at most 256")
+    return reason or _head_width_at_most(call, 256)
 
 
 def _why_not_cudnn(call: Call) -> str | None:
@@ -120,8 +129,7 @@ def _why_not_flash_attn(call: Call) -> str | None:
     reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
     if reason is None and call.masked:
         reason = NO_WEIGHTS
-    if reason is None and call.head_width > 256:
-        reason = f"needs a head width of at most 256, got {call.head_width}"
+    reason = reason or _head_width_at_most(call, 256)
     return reason or _why_not_package("flash_attn", "flash")
 
 

@@ -1,0 +1,58 @@
+"""Train a model on procedural scenes: ``python experiments/train_small.py --help``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vggt3.commands.parsing import CommandParser
+from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.losses import LossWeights
+from vggt3.training.data import DataOptions, ProceduralData
+from vggt3.training.module import LearningOptions, Training
+from vggt3.training.optimizer import OptimizerOptions
+from vggt3.training.run import RunOptions, make_model, run
+
+
+def train(
+    *,
+    output: Path,
+    preset: str = "small",
+    attention: str = "softmax",
+    attention_options: dict[str, Any] | None = None,
+    encoder: Path | None = None,
+    start: Path | None = None,
+    learning: LearningOptions,
+    optimizing: OptimizerOptions,
+    weights: LossWeights,
+    data: DataOptions,
+    look: ProceduralConfig,
+    options: RunOptions,
+) -> None:
+    """Train on procedural scenes.
+
+    Args:
+        output: Folder for the weights and the log.
+        preset: Sizes of the model.
+        attention: Backend of the global layers.
+        attention_options: An option of the backend.
+        encoder: File with the encoder's weights.
+        start: Folder of an earlier run to start from.
+        learning: What learns.
+        optimizing: How the weights move.
+        weights: The loss.
+        data: Which scenes.
+        look: What scenes look like.
+        options: How long.
+    """
+    torch.manual_seed(options.model_seed)
+    model = make_model(preset, attention, attention_options, encoder, start)
+    module = Training(model, learning, optimizing, weights)
+    run(module, ProceduralData(data, look), output, options)
+
+
+if __name__ == "__main__":
+    train(**CommandParser(train, "train_small").parse(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Rotations, pinhole cameras, projection and alignment: pure functions of tensors."""

@@ -1,0 +1,188 @@
+"""How far a prediction is from the truth: pure functions, and torchmetrics classes over them.
+
+Poses are scored on all pairs i < j of a scene (FACTS section 4): the angle between relative
+rotations, and the angle between directions of relative translation with its sign left open.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from vggt3.geometry.camera import relative_poses
+from vggt3.geometry.rotation import angle_between, rotation_angle
+
+LIMITS_DEG = (5, 15, 30)
+"""k of RRA@k and RTA@k."""
+
+
+def pair_errors_deg(
+    predicted: Tensor,  # [B, V, 3, 4] camera_from_world
+    truth: Tensor,  # [B, V, 3, 4] camera_from_world
+) -> tuple[Tensor, Tensor]:
+    """Rotation and translation error of every pair i < j: two of [B, V·(V−1)/2], degrees."""
+    views = predicted.shape[-3]
+    rows, columns = torch.triu_indices(views, views, 1, device=predicted.device)
+    ours = relative_poses(predicted)[..., rows, columns, :, :]
+    theirs = relative_poses(truth)[..., rows, columns, :, :]
+    rotation = rotation_angle(ours[..., :3].transpose(-1, -2) @ theirs[..., :3])
+    translation = angle_between(ours[..., 3], theirs[..., 3])
+    return rotation.rad2deg(), sign_free_deg(translation.rad2deg())
+
+
+def sign_free_deg(
+    angle_deg: Tensor,  # [...] in [0, 180]
+) -> Tensor:
+    """The angle between two undirected lines: min(e, 180 − e)."""
+    return torch.minimum(angle_deg, 180 - angle_deg)
+
+
+def baselines(
+    truth: Tensor,  # [B, V, 3, 4] camera_from_world
+) -> Tensor:
+    """Distance between the cameras of every pair i < j: [B, V·(V−1)/2]."""
+    views = truth.shape[-3]
+    rows, columns = torch.triu_indices(views, views, 1, device=truth.device)
+    relative = relative_poses(truth)[..., rows, columns, :, 3]
+    return torch.linalg.vector_norm(relative, dim=-1)
+
+
+def sideways(
+    truth: Tensor,  # [B, V, 3, 4] camera_from_world
+) -> Tensor:
+    """The trivial guess: every camera looks the same way, one step to the right of the last."""
+    guess = torch.zeros_like(truth)
+    guess[..., :3] = torch.eye(3, dtype=truth.dtype, device=truth.device)
+    guess[..., 0, 3] = -torch.arange(truth.shape[-3], dtype=truth.dtype, device=truth.device)
+    return guess
+
+
+def accuracy_curve(
+    errors_deg: Tensor,  # [N] ≥ 0, degrees
+    limit: int = 30,
+) -> Tensor:
+    """Share of the errors below 1°, 2°, …, ``limit``°: [limit]; AUC@limit is its mean."""
+    steps = torch.arange(1, limit + 1, device=errors_deg.device, dtype=errors_deg.dtype)
+    return (errors_deg.reshape(-1, 1) < steps).to(torch.float64).mean(0)
+
+
+class PoseAccuracy(Metric):
+    """AUC@30 and RRA, RTA at 5°, 15°, 30°, in percent, over the pairs of all scenes seen.
+
+    A pair whose baseline is too short to have a direction is scored by its rotation alone, left
+    out of RTA, and counted.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self, limit: int = 30, **options: Any) -> None:
+        """Args:
+        limit: degrees up to which the area is taken.
+        options: torchmetrics'.
+        """
+        super().__init__(**options)
+        self.limit = limit
+        zero = torch.zeros((), dtype=torch.float64)
+        self.curve: Tensor
+        self.rotations: Tensor
+        self.translations: Tensor
+        self.pairs: Tensor
+        self.moved: Tensor
+        for name, start in (
+            ("curve", torch.zeros(limit, dtype=torch.float64)),
+            ("rotations", torch.zeros(len(LIMITS_DEG), dtype=torch.float64)),
+            ("translations", torch.zeros(len(LIMITS_DEG), dtype=torch.float64)),
+            ("pairs", zero),
+            ("moved", zero.clone()),
+        ):
+            self.add_state(name, start, dist_reduce_fx="sum")
+
+    def update(
+        self,
+        predicted: Tensor,  # [B, V, 3, 4] camera_from_world
+        truth: Tensor,  # [B, V, 3, 4] camera_from_world
+        least_baseline: Tensor | None = None,  # [B] shortest baseline with a direction
+    ) -> None:
+        """Add scenes of one number of views."""
+        rotation, translation = pair_errors_deg(predicted.double(), truth.double())
+        moved = torch.ones_like(rotation, dtype=torch.bool)
+        if least_baseline is not None:
+            moved = baselines(truth.double()) >= least_baseline[:, None]
+        worst = torch.maximum(rotation, torch.where(moved, translation, 0))
+        self.curve += accuracy_curve(worst, self.limit) * worst.numel()
+        limits = torch.tensor(LIMITS_DEG, dtype=rotation.dtype).to(rotation.device)
+        self.rotations += (rotation[..., None] < limits).sum((0, 1))
+        self.translations += ((translation[..., None] < limits) & moved[..., None]).sum((0, 1))
+        self.pairs += worst.numel()
+        self.moved += moved.sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        """``auc@30``, ``rra@5`` …, ``rta@30`` in percent, and ``still``: pairs without motion."""
+        pairs, moved = self.pairs.clamp(min=1), self.moved.clamp(min=1)
+        found = {f"auc@{self.limit}": 100 * self.curve.mean() / pairs}
+        for n, limit in enumerate(LIMITS_DEG):
+            found[f"rra@{limit}"] = 100 * self.rotations[n] / pairs
+            found[f"rta@{limit}"] = 100 * self.translations[n] / moved
+        found["still"] = self.pairs - self.moved
+        return found
+
+
+def relative_depth_error(
+    predicted: Tensor,  # [..., H, W]
+    truth: Tensor,  # [..., H, W]
+    valid: Tensor,  # [..., H, W] bool
+) -> Tensor:
+    """|predicted − true| / true [..., H, W]; 0 where not valid."""
+    error = (predicted - truth).abs() / torch.where(valid, truth, 1)
+    return torch.where(valid, error, 0)
+
+
+def median_scale(
+    predicted: Tensor,  # [B, V, H, W]
+    truth: Tensor,  # [B, V, H, W]
+    valid: Tensor,  # [B, V, H, W] bool
+) -> Tensor:
+    """The median of true / predicted over each scene's valid pixels: [B]."""
+    ratio = torch.where(valid, truth / predicted.clamp(min=1e-6), torch.nan)
+    return ratio.flatten(1).nanmedian(dim=1).values.nan_to_num(1.0)
+
+
+class AbsRel(Metric):
+    """Mean relative depth error after one scale a scene (median), and the share δ < 1.25."""
+
+    higher_is_better = False
+    full_state_update = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.error: Tensor
+        self.close: Tensor
+        self.scenes: Tensor
+        for name in ("error", "close", "scenes"):
+            start = torch.zeros((), dtype=torch.float64)
+            self.add_state(name, start, dist_reduce_fx="sum")
+
+    def update(
+        self,
+        predicted: Tensor,  # [B, V, H, W]
+        truth: Tensor,  # [B, V, H, W]
+        valid: Tensor,  # [B, V, H, W] bool
+    ) -> None:
+        """Add scenes; each scene counts the same."""
+        scaled = predicted * median_scale(predicted, truth, valid)[:, None, None, None]
+        count = valid.sum((1, 2, 3)).clamp(min=1)
+        error = relative_depth_error(scaled, truth, valid)
+        ratio = torch.maximum(scaled / truth, truth / scaled)
+        close = (valid & (ratio < 1.25)).sum((1, 2, 3))
+        self.error += (error.sum((1, 2, 3)) / count).double().sum()
+        self.close += (close / count).double().sum()
+        self.scenes += predicted.shape[0]
+
+    def compute(self) -> dict[str, Tensor]:
+        """``absrel`` (a share) and ``delta`` (percent)."""
+        scenes = self.scenes.clamp(min=1)
+        return {"absrel": self.error / scenes, "delta": 100 * self.close / scenes}

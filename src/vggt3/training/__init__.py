@@ -1,0 +1,1 @@
+"""Learning: the LightningModule, its data, and what happens around a run."""

@@ -1,0 +1,185 @@
+"""What happens around a step: the deadline, the lines that are printed, the files that are kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from vggt3 import checks
+from vggt3.training.module import Training
+from vggt3.training.parts import save_parts
+
+
+class Deadline(Callback):
+    """Ends a run after ``seconds``, and tells the learning rate how much of it is done."""
+
+    def __init__(self, seconds: float) -> None:
+        checks.require(seconds > 0, "--seconds", "be positive", seconds)
+        self.seconds = seconds
+        self.started: float | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note how much of the time is gone."""
+        # The first steps compile; the clock runs, for a machine is lent by the minute.
+        self.started = time.monotonic() if self.started is None else self.started
+        assert isinstance(pl_module, Training)
+        done = (time.monotonic() - self.started) / self.seconds
+        pl_module.progress = min(1.0, done)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Stop once the time is up."""
+        assert self.started is not None
+        if time.monotonic() - self.started >= self.seconds:
+            trainer.should_stop = True
+
+
+class Report(Callback):
+    """Prints a line of losses every few steps, and one of scores after each validation."""
+
+    def __init__(self, every: int = 50, file: Path | None = None) -> None:
+        self.every, self.file = max(1, every), file
+        self.scenes = self.views = 0
+        self._since = self._begun = time.monotonic()
+        self._scenes_since = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting."""
+        self._since = self._begun = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any
+    ) -> None:
+        """Count scenes; print from time to time."""
+        assert isinstance(pl_module, Training)
+        scenes = batch.images.shape[0] * trainer.world_size
+        self.scenes += scenes
+        self._scenes_since += scenes
+        self.views += scenes * batch.images.shape[1]
+        if trainer.global_step % self.every and not trainer.should_stop:
+            return
+        means = pl_module.report()
+        now = time.monotonic()
+        rate = self._scenes_since / max(now - self._since, 1e-9)
+        self._since, self._scenes_since = now, 0
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self.say(
+            f"step {trainer.global_step}  {now - self._begun:.0f} s  {self.scenes} scenes  "
+            f"{rate:.0f}/s  lr {lr:.2e}  {terms}"
+        )
+        if not math.isfinite(means.get("loss", 0.0)):
+            self.say("the loss is not finite: stopping")
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the scores of held-out scenes beside the trivial guess."""
+        scores = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        order = ("auc@30", "trivial", "rra@5", "rra@15", "rta@5", "rta@15", "absrel", "delta")
+        text = "  ".join(f"{name} {scores[name]:.3f}" for name in order if name in scores)
+        self.say(f"validation at step {trainer.global_step}: {text}")
+        # A validation is no part of the steps' rate.
+        self._since, self._scenes_since = time.monotonic(), 0
+
+    def say(self, line: str) -> None:
+        """Print a line now, and keep it."""
+        print(line, flush=True)
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("a", encoding="utf-8") as out:
+                out.write(line + "\n")
+
+
+class Keep(Callback):
+    """Saves trunk and adapter every few minutes and at the end; a failed write stops no run."""
+
+    def __init__(self, folder: Path, minutes: float, report: Report) -> None:
+        self.folder, self.minutes, self.report = folder, minutes, report
+        self._last = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start counting."""
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Save when it is time."""
+        if time.monotonic() - self._last >= 60 * self.minutes:
+            self.save(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what the run ends with."""
+        self.save(trainer, pl_module)
+
+    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the files, from one rank."""
+        self._last = time.monotonic()
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, Training)
+        facts = {
+            "step": str(trainer.global_step),
+            "scenes": str(self.report.scenes),
+            "views": str(self.report.views),
+        }
+        bad = [n for n, p in pl_module.model.named_parameters() if not bool(p.isfinite().all())]
+        if bad:
+            self.report.say(f"not saved: {bad[0]} is not finite")
+            return
+        try:
+            save_parts(pl_module.model, self.folder, facts)
+        except OSError as error:
+            self.report.say(f"not saved in {self.folder}: {error}")
+
+
+class Profile(Callback):
+    """Profiles a few steps and writes what the device did, longest first."""
+
+    STEPS = 5
+
+    def __init__(self, file: Path, first: int) -> None:
+        self.output, self.first = file, first
+        self._profiler: torch.profiler.profile | None = None
+        self._begun = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Begin at the first of the steps."""
+        if trainer.global_step == self.first:
+            self._wait()
+            kinds = [torch.profiler.ProfilerActivity.CPU]
+            if torch.cuda.is_available():
+                kinds.append(torch.profiler.ProfilerActivity.CUDA)
+            self._profiler = torch.profiler.profile(activities=kinds)
+            self._profiler.start()
+            self._begun = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Write after the last of them."""
+        if self._profiler is None or trainer.global_step < self.first + self.STEPS:
+            return
+        self._wait()
+        took = (time.perf_counter() - self._begun) / self.STEPS
+        self._profiler.stop()
+        averages = self._profiler.key_averages()
+        self._profiler = None
+        on_gpu = torch.cuda.is_available()
+        order = ["self_device_time_total"] * on_gpu + ["self_cpu_time_total"]
+        text = [f"{1000 * took:.1f} ms a step with the profiler on, {self.STEPS} steps"]
+        if on_gpu:
+            peak = torch.cuda.max_memory_allocated() / 2**30
+            text.append(f"{peak:.1f} GiB at most")
+        text += [averages.table(sort_by=by, row_limit=40, max_name_column_width=60) for by in order]
+        self.output.write_text("\n\n".join(text), encoding="utf-8")
+
+    def _wait(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()

@@ -1,0 +1,137 @@
+"""The LightningDataModule: scenes drawn by workers, rendered on the training device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from vggt3 import checks
+from vggt3.data.procedural.bank import Bank
+from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.scene import SceneBatch, SceneParameters, collate
+from vggt3.training.curriculum import RecipeScenes, Steps, parse_recipes
+from vggt3.training.rendering import Rendered, Renderer
+
+HELD_OUT = 1 << 40
+"""Added to a seed for validation: training never gets there."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which scenes, and how many."""
+
+    recipes: str = "8@168x168*32"
+    """Kinds of batches, VIEWS@HEIGHTxWIDTH*SCENES[:SHARE], separated by commas."""
+    val_recipe: str = "8@168x168*32"
+    """The kind of batch that is validated on."""
+    val_batches: int = 4
+    """Batches of a validation."""
+    seed: int = 1
+    """Names the endless sequence of scenes."""
+    val_seed: int = 0
+    """Names the held-out scenes."""
+    workers: int = -1
+    """Processes that draw scenes; -1 is all cores but one on a GPU machine, else none."""
+    samples: int = 1
+    """Rays a pixel for its colour: 1, or 4 for smooth edges."""
+
+    def __post_init__(self) -> None:
+        checks.require(self.samples in (1, 4), "--samples", "be 1 or 4", self.samples)
+        checks.require(self.workers >= -1, "--workers", "be at least -1", self.workers)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Drawn batches of the given steps; iterating again starts over."""
+
+    steps: Steps
+    scenes: RecipeScenes
+    workers: int = 0
+
+    def __iter__(self) -> Iterator[SceneParameters]:
+        if self.workers == 0:
+            for keys in self.steps:
+                yield collate([self.scenes[key] for key in keys])
+            return
+        loader: DataLoader[SceneParameters] = DataLoader(
+            self.scenes,
+            batch_sampler=self.steps,  # type: ignore[arg-type]
+            num_workers=self.workers,
+            collate_fn=collate,
+            prefetch_factor=2,
+            worker_init_fn=_one_thread,
+        )
+        yield from loader
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+class ProceduralData(LightningDataModule):
+    """Procedural scenes without end for training, a fixed set of them for validation."""
+
+    def __init__(
+        self,
+        options: DataOptions | None = None,
+        look: ProceduralConfig | None = None,
+        bank: Bank | None = None,
+    ) -> None:
+        super().__init__()
+        self.options = options or DataOptions()
+        self.look = look or ProceduralConfig()
+        self.recipes = parse_recipes(self.options.recipes)
+        self.bank = bank
+        self._validation: list[SceneBatch] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are rendered and used."""
+        assert self.trainer is not None, "data is asked for by a trainer"
+        return self.trainer.strategy.root_device
+
+    def renderer(self) -> Renderer:
+        """Parameters → pictures on the training device."""
+        return Renderer(self.device, self.bank, self.options.samples)
+
+    def train_dataloader(self) -> Rendered:
+        """Batches from the current step on, without end."""
+        trainer = self.trainer
+        assert trainer is not None
+        steps = Steps(
+            self.recipes,
+            self.options.seed,
+            first=trainer.global_step,
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
+        )
+        scenes = RecipeScenes(self.recipes, self.look, self.options.seed)
+        workers = self.options.workers
+        if workers < 0:
+            cores = (os.cpu_count() or 1) // max(1, trainer.num_devices)
+            workers = max(1, cores - 1) if self.device.type == "cuda" else 0
+        return Rendered(Batches(steps, scenes, workers), self.renderer())
+
+    def transfer_batch_to_device(
+        self, batch: SceneBatch, device: torch.device, dataloader_idx: int
+    ) -> SceneBatch:
+        """Nothing to do: batches are rendered where they are used."""
+        return batch
+
+    def val_dataloader(self) -> DataLoader[SceneBatch]:
+        """The held-out batches, rendered once."""
+        if self._validation is None:
+            recipes = parse_recipes(self.options.val_recipe)
+            seed = HELD_OUT + self.options.val_seed
+            steps = Steps(recipes, seed, count=self.options.val_batches)
+            batches = Batches(steps, RecipeScenes(recipes, self.look, seed))
+            render = self.renderer()
+            self._validation = [render(parameters) for parameters in batches]
+        held_out: Any = self._validation
+        return DataLoader(held_out, batch_size=None)

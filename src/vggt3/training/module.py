@@ -1,0 +1,184 @@
+"""The LightningModule: a step on rendered scenes, and the validation on held-out ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from vggt3 import losses
+from vggt3.data.procedural.scene import SceneBatch
+from vggt3.geometry.camera import decode_pose
+from vggt3.losses import LossWeights, Targets
+from vggt3.metrics import AbsRel, PoseAccuracy, sideways
+from vggt3.model.scene import Conduct
+from vggt3.model.vggt3 import VGGT3, DenseMaps
+from vggt3.training import compiling, freezing, optimizer
+from vggt3.training.optimizer import OptimizerOptions
+from vggt3.types import Views
+
+STILL = 0.01
+"""Baselines shorter than this share of the scene's median depth have no direction."""
+
+
+@dataclass(frozen=True)
+class LearningOptions:
+    """What learns, and how a step is computed."""
+
+    train: str = "adapter"
+    """adapter (the global blocks' attention), all (everything but the encoder) or encoder
+    (everything)."""
+    checkpointing: bool = False
+    """Keep only block borders in memory and compute the rest again in the backward pass."""
+    compile: bool = False
+    """Compile the blocks, heads and losses with torch.compile."""
+
+
+class Training(LightningModule):
+    """VGGT3 learning from scenes whose truth is known."""
+
+    def __init__(
+        self,
+        model: VGGT3,
+        learning: LearningOptions | None = None,
+        optimizing: OptimizerOptions | None = None,
+        weights: LossWeights | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.learning = learning or LearningOptions()
+        self.optimizing = optimizing or OptimizerOptions()
+        self.weights = weights or LossWeights()
+        self.progress = 0.0
+        """Share of the run that is done; set from the step or by a deadline."""
+        self.seen: dict[str, Tensor] = {}
+        """Sums of every loss term and of the gradient's norm since they were last reported."""
+        self.seen_steps = 0
+        freezing.freeze(model, self.learning.train)
+        self.conduct = Conduct(checkpoint=self.learning.checkpointing)
+        self.dense_terms = losses.dense_terms
+        if self.learning.compile:
+            compiling.compile_parts(model)
+            self.conduct = compiling.CompiledConduct(checkpoint=self.learning.checkpointing)
+            self.dense_terms = compiling.compiled(losses.dense_terms)
+        self.poses, self.trivial, self.depths = PoseAccuracy(), PoseAccuracy(), AbsRel()
+
+    def train(self, mode: bool = True) -> Training:
+        """Training mode, in which what is frozen stays as at inference."""
+        super().train(mode)
+        for module in freezing.frozen_modules(self.model):
+            module.eval()
+        return self
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over what learns."""
+        return optimizer.build(self.model, self.optimizing)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        steps = self.trainer.max_steps if self.trainer.max_steps > 0 else None
+        if steps is not None:
+            self.progress = max(self.progress, self.global_step / steps)
+        rate = self.optimizing.rate(self.global_step, self.progress, steps)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip without waiting for the device, and remember the norm.
+
+        Lightning's own refuses a fused optimizer for a reason that only fp16 has.
+        """
+        moving = [p for group in optimizer.param_groups for p in group["params"]]
+        limit = self.optimizing.clip or torch.inf
+        norm = torch.nn.utils.clip_grad_norm_(moving, limit)
+        self._note({"gradient": norm})
+
+    def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
+        """The loss of one batch of scenes."""
+        stages, maps = self.predict_batch(batch)
+        terms, loss = self.loss(batch, stages, maps)
+        self.seen_steps += 1
+        self._note({"loss": loss, **terms})
+        return loss
+
+    def predict_batch(self, batch: SceneBatch) -> tuple[list[Tensor], DenseMaps]:
+        """The pose encodings [B, V, 9] after each refinement, and the dense maps."""
+        views = Views.from_tensor(batch.images)
+        trunk = self.model.read(views, self.conduct)
+        maps = self.model.dense(trunk.features[0], views.groups[0])
+        return self.model.poses(trunk), maps
+
+    def loss(
+        self, batch: SceneBatch, stages: list[Tensor], maps: DenseMaps
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Every term, unweighted, and their weighted sum; always in fp32 or wider."""
+        with torch.autocast(batch.images.device.type, enabled=False):
+            target = targets(batch, self.model.config.pixel_offset)
+            terms = {"camera": losses.camera_term(stages, target, self.weights)}
+            terms |= self.dense_terms(
+                maps.depth,
+                maps.depth_confidence,
+                maps.points,
+                maps.points_confidence,
+                target,
+                self.weights,
+            )
+            return terms, losses.total(terms, self.weights)
+
+    def validation_step(self, batch: SceneBatch, batch_idx: int) -> None:
+        """Score one batch of held-out scenes."""
+        with compiling.uncompiled():
+            stages, maps = self.predict_batch(batch)
+        size = (batch.images.shape[-2], batch.images.shape[-1])
+        with torch.autocast(batch.images.device.type, enabled=False):
+            guess, _ = decode_pose(stages[-1], size)
+            truth = batch.camera_from_world
+            least = STILL * median_depth(batch)
+            self.poses.update(guess, truth, least)
+            self.trivial.update(sideways(truth), truth, least)
+            self.depths.update(maps.depth, batch.depth, batch.valid)
+
+    def on_validation_epoch_end(self) -> None:
+        """Hand the scores to the logger and callbacks."""
+        scores = {**self.poses.compute(), **self.depths.compute()}
+        scores["trivial"] = self.trivial.compute()["auc@30"]
+        for metric in (self.poses, self.trivial, self.depths):
+            metric.reset()
+        self.log_dict({f"val/{name}": value.float() for name, value in scores.items()})
+
+    def _note(self, values: dict[str, Tensor]) -> None:
+        """Add to what is reported next; nothing is read back from the device here."""
+        for name, value in values.items():
+            value = value.detach()
+            self.seen[name] = self.seen[name] + value if name in self.seen else value
+
+    def report(self) -> dict[str, float]:
+        """Means since the last report; waits for the device once."""
+        if not self.seen:
+            return {}
+        means = torch.stack([v.float() for v in self.seen.values()]) / max(1, self.seen_steps)
+        found = dict(zip(self.seen, means.tolist(), strict=True))
+        self.seen, self.seen_steps = {}, 0
+        return found
+
+
+def targets(batch: SceneBatch, pixel_offset: float) -> Targets:
+    """The truth of a batch. ``pixel_offset`` is the preset's: a model that unprojects its depth
+    through integer pixels learns cameras and points that agree with that."""
+    return losses.normalised_targets(
+        batch.camera_from_world, batch.intrinsics, batch.depth, batch.valid, pixel_offset
+    )
+
+
+def median_depth(batch: SceneBatch) -> Tensor:
+    """[B] median depth of each scene's valid pixels, 0 where nothing is valid."""
+    known = torch.where(batch.valid, batch.depth, torch.nan)
+    return known.flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)

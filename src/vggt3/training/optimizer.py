@@ -1,0 +1,70 @@
+"""AdamW, the groups it decays, and the learning rate's course."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vggt3 import checks
+
+UNDECAYED = ("camera_token", "register_token", "empty_pose", "class_token", "position")
+"""Learned tokens, which like norms, biases and scales are no matrices to be kept small."""
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """How the weights move (FACTS section 1; ``lr`` for an adapter)."""
+
+    lr: float = 1e-4
+    """Highest learning rate."""
+    lr_last: float = 0.02
+    """Learning rate at the end, as a share of the highest."""
+    warmup: int = 1000
+    """Steps until the highest learning rate, at most a tenth of a run of known length."""
+    weight_decay: float = 0.05
+    """AdamW's, on matrices only."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's."""
+    clip: float = 1.0
+    """Longest gradient (L2 norm over all parameters); 0 clips nothing."""
+
+    def __post_init__(self) -> None:
+        checks.require(self.lr > 0, "--lr", "be positive", self.lr)
+        checks.require(0 <= self.lr_last <= 1, "--lr-last", "be between 0 and 1", self.lr_last)
+        checks.require(self.warmup >= 0, "--warmup", "be at least 0", self.warmup)
+        checks.require(self.clip >= 0, "--clip", "be at least 0", self.clip)
+
+    def rate(self, step: int, progress: float, steps: int | None = None) -> float:
+        """The learning rate of ``step`` (from 0) with ``progress`` in [0, 1] of the run done."""
+        warmup = self.warmup if steps is None else min(self.warmup, math.ceil(steps / 10))
+        rise = min(1.0, (step + 1) / max(1, warmup))
+        fall = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+        return self.lr * rise * (self.lr_last + (1 - self.lr_last) * fall)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The learning parameters in two groups: matrices (decayed) and the rest."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.dim() < 2 or name.rsplit(".", 1)[-1] in UNDECAYED
+        (rest if plain else matrices).append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.AdamW:
+    """AdamW over what learns in ``model``, in one fused kernel on a GPU."""
+    groups = parameter_groups(model, options.weight_decay)
+    checks.require(bool(groups), "the model", "have something that learns", "none")
+    on_gpu = groups[0]["params"][0].is_cuda
+    return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=on_gpu or None)

@@ -1,0 +1,184 @@
+"""Trained weights in small files: the trunk (all but the encoder) in pieces, and the adapter.
+
+What a run leaves behind and the next one starts from, in bf16, when one file may hold only a few
+megabytes. The encoder is a file of its own that training does not change; fixed buffers are drawn
+again by the layers that have them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vggt3 import checks
+from vggt3.model import weights, weights_saving
+from vggt3.model.names import is_adapter
+from vggt3.model.vggt3 import VGGT3
+from vggt3.training import freezing
+
+PIECE = 15 << 20
+"""Most bytes of a file."""
+
+
+def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Path]:
+    """Write ``trunk-1.safetensors``, … and ``adapter.safetensors`` into ``folder``.
+
+    ``facts`` go into each file's header beside the preset and the backends. A file is complete
+    or not there: it is written under another name first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    backends = [spec.name for spec in model.specs]
+    header = {"preset": model.config.preset, "backends": json.dumps(backends), **facts}
+    tensors = {
+        name: tensor.detach().to("cpu", torch.bfloat16, copy=True).contiguous()
+        for name, tensor in sorted(model.named_parameters())
+        if not name.startswith("encoder.")
+    }
+    adapter = {name: tensor for name, tensor in tensors.items() if is_adapter(name)}
+    trunk = {name: tensor for name, tensor in tensors.items() if name not in adapter}
+    files = {"adapter.safetensors": adapter}
+    for number, piece in enumerate(_pieces(trunk), 1):
+        files[f"trunk-{number}.safetensors"] = piece
+    written = []
+    for name, content in files.items():
+        draft, final = folder / f".{name}", folder / name
+        save_file(content, draft, header)
+        os.replace(draft, final)
+        written.append(final)
+    for stale in set(folder.glob("trunk-*.safetensors")) - set(written):
+        stale.unlink()
+    return written
+
+
+def _pieces(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    pieces: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if size + tensor.nbytes > PIECE and pieces[-1]:
+            pieces.append({})
+            size = 0
+        pieces[-1][name] = tensor
+        size += tensor.nbytes
+    return pieces
+
+
+def load_parts(model: VGGT3, folder: Path) -> None:
+    """Start from what :func:`save_parts` wrote.
+
+    An adapter of the model's own backends is taken as it is; a softmax adapter is what other
+    backends begin from.
+
+    Raises:
+        DataError: no parts there, of another preset, incomplete, or with an adapter of another
+            backend.
+    """
+    files = sorted(folder.glob("trunk-*.safetensors"))
+    adapter = folder / "adapter.safetensors"
+    checks.require(
+        bool(files) and adapter.is_file(),
+        str(folder),
+        "hold trunk-*.safetensors and adapter.safetensors",
+        "a folder without them" if folder.is_dir() else "no folder",
+        error=checks.DataError,
+    )
+    trunk, header = _read(files)
+    checks.require(
+        header.get("preset") == model.config.preset,
+        str(folder),
+        f"be of preset {model.config.preset}",
+        header.get("preset"),
+        error=checks.DataError,
+    )
+    wanted = {
+        name
+        for name, _ in model.named_parameters()
+        if not name.startswith("encoder.") and not is_adapter(name)
+    }
+    _place(model, trunk, wanted, folder)
+    known, header = _read([adapter])
+    stored = json.loads(header.get("backends", "[]"))
+    backends = [spec.name for spec in model.specs]
+    if stored == backends:
+        _place(model, known, {n for n, _ in model.named_parameters() if is_adapter(n)}, adapter)
+        return
+    checks.require(
+        set(stored) == {"softmax"},
+        str(adapter),
+        f"be an adapter of {' and '.join(dict.fromkeys(backends))}, or of softmax to begin from",
+        " and ".join(dict.fromkeys(stored)) or "none",
+        error=checks.DataError,
+    )
+    freezing.start_adapter(model, {name: t.float() for name, t in known.items()})
+
+
+def load_encoder(model: VGGT3, file: Path) -> None:
+    """Fill the encoder from its own file (:mod:`vggt3.model.weights`).
+
+    Raises:
+        DataError: no such file, or an encoder of another size.
+    """
+    config, tensors = weights.load_encoder(file)
+    checks.require(
+        config == model.config.encoder,
+        str(file),
+        f"be the encoder of {model.config.preset}",
+        config,
+        error=checks.DataError,
+    )
+    model.load_state_dict(tensors, strict=False)
+
+
+def publish(model: VGGT3, encoder: Path, name: str) -> None:
+    """Write ``NAME.safetensors`` and ``NAME.BACKEND.safetensors`` beside the encoder's file.
+
+    ``model`` is what :func:`load_encoder` and :func:`load_parts` made.
+    """
+    backends = "+".join(dict.fromkeys(spec.name for spec in model.specs))
+    main = encoder.parent / f"{name}.safetensors"
+    backbone = weights_saving.save_backbone(main, model, encoder=encoder)
+    adapter = encoder.parent / f"{name}.{backends}.safetensors"
+    weights_saving.save_adapter(adapter, model, backbone=backbone)
+
+
+def _read(files: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors: dict[str, Tensor] = {}
+    header: dict[str, str] = {}
+    for file in files:
+        try:
+            with safe_open(file, "pt") as opened:
+                header = dict(opened.metadata() or {})
+                tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            detail = str(error).partition("\n")[0]
+            checks.fail(str(file), "be a safetensors file", detail, error=checks.DataError)
+    return tensors, header
+
+
+def _place(model: VGGT3, tensors: Mapping[str, Tensor], wanted: set[str], source: Path) -> None:
+    odd = sorted(wanted ^ set(tensors))
+    checks.require(
+        not odd,
+        str(source),
+        f"hold the {len(wanted)} tensors of this model and no other",
+        f"a difference in {len(odd)}, such as {', '.join(odd[:3])}",
+        error=checks.DataError,
+    )
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        checks.require(
+            own[name].shape == tensor.shape,
+            f"{name} in {source}",
+            f"have shape {list(own[name].shape)}",
+            list(tensor.shape),
+            error=checks.DataError,
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)

@@ -1,0 +1,192 @@
+"""Pictures: repeatable, the same from everywhere, shadows where a solid stands before the light."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.data.drawn import LEVEL, PLAIN, ROOM, quiet, scene_of
+from vggt3.data.procedural import shadow
+from vggt3.data.procedural.bank import SIDE, Bank, build, sample
+from vggt3.data.procedural.build import Solid
+from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.render import render
+from vggt3.data.procedural.scene import SceneBatch, collate
+from vggt3.data.procedural.scenes import draw_scene
+from vggt3.geometry.camera import look_at, pinhole
+from vggt3.geometry.projection import project, unproject
+
+SIZE = (28, 42)
+
+
+def drawn(index: int = 0, **knobs: object) -> SceneBatch:
+    config = ProceduralConfig(**{"views": 3, "size": SIZE, **knobs})  # type: ignore[arg-type]
+    return render(draw_scene(config, 5, index), samples=1)
+
+
+def test_shapes_and_ranges() -> None:
+    batch = drawn(outdoors=1.0)
+    assert batch.images.shape == (1, 3, 3, *SIZE)
+    assert batch.depth.shape == batch.valid.shape == (1, 3, *SIZE)
+    assert batch.images.isfinite().all() and batch.depth.isfinite().all()
+    assert batch.images.min() >= 0 and batch.images.max() <= 1
+    assert (batch.valid == (batch.depth > 0)).all()
+    torch.testing.assert_close(batch.camera_from_world[0, 0], torch.eye(3, 4))
+
+
+def test_rooms_are_closed_and_yards_are_open() -> None:
+    assert all(drawn(n, outdoors=0.0).valid.all() for n in range(4))
+    assert not all(drawn(n, outdoors=1.0).valid.all() for n in range(4))
+
+
+def test_the_same_seed_gives_the_same_pictures() -> None:
+    first, second = drawn(4), drawn(4)
+    for name in ("images", "depth", "camera_from_world", "intrinsics"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+    assert not torch.equal(drawn(5).images, first.images)
+
+
+def test_scenes_side_by_side_are_the_scenes_alone() -> None:
+    config = ProceduralConfig(views=2, size=SIZE)
+    alone = [draw_scene(config, 2, n) for n in range(3)]
+    together = render(collate(alone), samples=1)
+    for n, scene in enumerate(alone):
+        single = render(scene, samples=1)
+        torch.testing.assert_close(together.images[n], single.images[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(together.depth[n], single.depth[0], atol=1e-5, rtol=0)
+
+
+def test_many_views_at_once_is_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ProceduralConfig(views=3, size=SIZE)
+    scenes = collate([draw_scene(config, 2, n) for n in range(2)])
+    wanted = render(scenes, samples=1)
+    monkeypatch.setattr("vggt3.data.procedural.render.views_at_once", lambda *_: 4)
+    got = render(scenes, samples=1)
+    torch.testing.assert_close(got.images, wanted.images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(got.depth, wanted.depth, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_a_place_has_one_colour_from_everywhere(index: int) -> None:
+    config = ProceduralConfig(views=2, size=(84, 84), spread=(0.05, 0.1), outdoors=0.0)
+    scenes = quiet(draw_scene(config, 8, index))
+    batch = render(scenes)
+    points = unproject(batch.depth, batch.intrinsics, batch.camera_from_world, 0.5)
+    pixels, depth = project(
+        points[:, 0].flatten(1, 2), batch.intrinsics[:, 1], batch.camera_from_world[:, 1]
+    )
+    place = (pixels / 84 * 2 - 1).reshape(1, 84, 84, 2)
+
+    def there(maps: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.grid_sample(maps, place, align_corners=False)
+
+    seen = (there(batch.depth[:, 1:2])[0, 0] / depth.reshape(84, 84) - 1).abs() < 0.01
+    seen &= (place.abs() < 1).all(-1)[0]
+    assert float(seen.float().mean()) > 0.2
+    here, other = batch.images[0, 0][:, seen], there(batch.images[:, 1])[0][:, seen]
+    # Every view has its own exposure.
+    other = (other - other.mean()) / other.std() * here.std() + here.mean()
+    difference = (here - other).abs().mean()
+    assert float(difference) < 0.4 * float((here.flip(-1) - here).abs().mean())
+
+
+def test_shadow_falls_behind_the_ball_and_nowhere_else() -> None:
+    ball = Solid((0.0, 0.0, 1.5), (0.3, 0.3, 0.3), LEVEL, PLAIN)
+    pose = look_at(
+        torch.tensor([[0.0, -2.5, 1.0]]), torch.tensor([[0.0, 0, 0]]), torch.tensor([[0.0, 0, 1]])
+    )
+    scenes = scene_of(
+        [[ROOM], [], [ball], []], pose, pinhole(torch.ones(1) * 30, torch.ones(1) * 30, SIZE), SIZE
+    )
+    frames = shadow_frames(scenes)
+    light = torch.tensor([[0.0, 0.0, 2.9]])
+    # Cone of half angle asin(0.3/1.4): radius on the floor 2.9·tan.
+    radius = 2.9 * 0.3 / (1.4**2 - 0.3**2) ** 0.5
+    x, y = torch.meshgrid(torch.linspace(-2, 2, 50), torch.linspace(-2, 2, 40), indexing="xy")
+    places = torch.stack([x, y, torch.full_like(x, 1e-3)])[None]
+    dark = shadow.occluded(frames, light, torch.tensor([-1]), places)[0]
+    distance = (x * x + y * y).sqrt()
+    assert dark[distance < radius - 0.01].all()
+    assert not dark[distance > radius + 0.01].any()
+
+
+def shadow_frames(scenes: object):  # type: ignore[no-untyped-def]
+    from vggt3.data.procedural.trace import frames_of
+
+    return frames_of(scenes, torch.tensor([0]), torch.tensor([0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("outdoors", [0.0, 1.0])
+def test_skipping_far_tiles_changes_no_shadow(
+    outdoors: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ProceduralConfig(views=2, size=SIZE, outdoors=outdoors)
+    scenes = draw_scene(config, 6, 2)
+    wanted = render(scenes, samples=1).images
+
+    def every(frames: object, light: object, way: torch.Tensor) -> torch.Tensor:
+        solids = frames.origin.shape[1]  # type: ignore[attr-defined]
+        return torch.ones(way.shape[0], solids, way.shape[1], dtype=torch.bool)
+
+    monkeypatch.setattr(shadow, "_near_tiles", every)
+    torch.testing.assert_close(render(scenes, samples=1).images, wanted, atol=0, rtol=0)
+
+
+def test_sun_comes_in_through_its_window_only() -> None:
+    window = Solid((0.0, 3.1, 1.5), (0.5, 0.15, 0.5), LEVEL, PLAIN)
+    pose = look_at(
+        torch.tensor([[0.0, -2.5, 1.0]]), torch.tensor([[0.0, 0, 0]]), torch.tensor([[0.0, 0, 1]])
+    )
+    scenes = scene_of(
+        [[ROOM, window], [], [], []], pose, pinhole(torch.ones(1) * 30, torch.ones(1) * 30, SIZE),
+        SIZE,
+    )  # fmt: skip
+    frames = shadow_frames(scenes)
+    sun = torch.tensor([[0.0, 60.0, 60.0]])
+    x, y = torch.meshgrid(torch.linspace(-2, 2, 41), torch.linspace(-2, 2.9, 50), indexing="xy")
+    places = torch.stack([x, y, torch.full_like(x, 1e-3)])[None]
+    lit = ~shadow.occluded(frames, sun, torch.tensor([1]), places)[0]
+    assert lit.any() and not lit[:, (x[0].abs() > 0.51)].any()
+    # At 45°, light through heights 1–2 of the window's outer face meets the floor 1–2 m inside.
+    assert float(y[lit].max()) < 3.25 - 1.0 and float(y[lit].min()) > 3.0 - 2.1
+    assert shadow.occluded(frames, sun, torch.tensor([-1]), places).all()
+
+
+def test_photos_of_the_bank_appear_on_surfaces() -> None:
+    red = torch.zeros(2, 3, SIDE, SIDE)
+    red[:, 0] = 1
+    config = ProceduralConfig(views=2, size=SIZE, photos=1.0, bank=2, outdoors=0.0)
+    scenes = quiet(draw_scene(config, 1, 0))
+    plain, dressed = render(scenes, samples=1), render(scenes, build(red), samples=1)
+    assert torch.equal(plain.depth, dressed.depth)
+    excess = dressed.images[:, :, 0] - dressed.images[:, :, 2]
+    assert float((excess > 0.05).float().mean()) > 0.5
+
+
+def test_bank_is_bilinear_and_reduces_with_distance() -> None:
+    photo = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    bank = build(photo)
+    assert isinstance(bank, Bank) and bank.count == 1
+    index = torch.zeros(3, dtype=torch.int64)
+    centre = torch.tensor([10.5, 20.5, 30.5]) / SIDE
+    sharp = torch.full((3,), 1 / SIDE)
+    got = sample(bank, index, centre, centre, sharp)
+    wanted = torch.stack([photo[0, :, n, n] for n in (10, 20, 30)], dim=1) ** 2.2
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+    mirrored = sample(bank, index, -centre, 2 - centre, sharp)
+    torch.testing.assert_close(mirrored, wanted, atol=1e-5, rtol=0)
+    far = sample(bank, index, centre, centre, torch.full((3,), 2.0))
+    torch.testing.assert_close(far[:, 0], photo[0].pow(2.2).mean((1, 2)), atol=1e-4, rtol=0)
+
+
+def test_photometry_is_per_view_and_mild() -> None:
+    config = ProceduralConfig(views=4, size=SIZE, outdoors=0.0)
+    scenes = draw_scene(config, 7, 0)
+    still = replace(quiet(scenes))
+    ratio = render(scenes, samples=1).images.mean((2, 3, 4)) / render(still, samples=1).images.mean(
+        (2, 3, 4)
+    )
+    assert float(ratio.std()) > 0.001
+    assert float(ratio.min()) > 0.5 and float(ratio.max()) < 2

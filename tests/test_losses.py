@@ -1,0 +1,222 @@
+"""The losses: derivatives, hand-made values, and sums that add over ranks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from vggt3 import losses
+from vggt3.distributed import World
+from vggt3.geometry.camera import encode_pose, look_at, normalise_to_first, pinhole
+from vggt3.losses import LossWeights, Targets
+
+
+def cameras(views: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
+    centre = torch.randn(batch, views, 3, dtype=torch.float64)
+    target = torch.tensor([0.0, 0.0, 6.0], dtype=torch.float64).expand_as(centre)
+    up = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64).expand_as(centre)
+    focal = torch.full((batch, views), 9.0, dtype=torch.float64)
+    return normalise_to_first(look_at(centre, target, up)), pinhole(focal, focal, (6, 8))
+
+
+@pytest.fixture
+def target() -> Targets:
+    pose, intrinsics = cameras()
+    depth = 1 + torch.rand(2, 3, 6, 8, dtype=torch.float64)
+    valid = torch.rand(2, 3, 6, 8) > 0.2
+    return losses.normalised_targets(pose, intrinsics, depth, valid, 0.5)
+
+
+def test_the_scene_is_normalised_to_mean_distance_one(target: Targets) -> None:
+    distance = target.points.norm(dim=-1)
+    for scene in range(2):
+        assert distance[scene][target.valid[scene]].mean().item() == pytest.approx(1)
+    again = cameras()[0]
+    assert target.pose.shape == (2, 3, 9)
+    assert (target.pose[..., 6] >= 0).all(), "quaternions have w ≥ 0"
+    assert again.shape == (2, 3, 3, 4)
+
+
+def test_scaling_a_scene_changes_nothing() -> None:
+    pose, intrinsics = cameras()
+    depth, valid = 1 + torch.rand(2, 3, 6, 8, dtype=torch.float64), torch.ones(2, 3, 6, 8) > 0
+    one = losses.normalised_targets(pose, intrinsics, depth, valid, 0.5)
+    larger = torch.cat([pose[..., :3], 7 * pose[..., 3:]], dim=-1)
+    other = losses.normalised_targets(larger, intrinsics, 7 * depth, valid, 0.5)
+    for name in ("pose", "depth", "points"):
+        torch.testing.assert_close(getattr(one, name), getattr(other, name))
+    torch.testing.assert_close(other.scale, 7 * one.scale)
+
+
+def test_a_scene_of_sky_keeps_its_units() -> None:
+    pose, intrinsics = cameras()
+    depth, valid = torch.zeros(2, 3, 6, 8, dtype=torch.float64), torch.zeros(2, 3, 6, 8) > 0
+    sky = losses.normalised_targets(pose, intrinsics, depth, valid, 0.5)
+    assert sky.scale.tolist() == [1, 1]
+    found = losses.dense_terms(
+        torch.ones_like(depth),
+        2 * torch.ones_like(depth),
+        torch.zeros(2, 3, 6, 8, 3, dtype=torch.float64),
+        2 * torch.ones_like(depth),
+        sky,
+        LossWeights(),
+    )
+    assert all(value.item() == 0 for value in found.values())
+
+
+def test_pose_error_by_hand() -> None:
+    truth = torch.zeros(1, 1, 9, dtype=torch.float64)
+    guess = torch.tensor([[[3.0, 0, 0, 0, 0, 0, 4, 1, 1]]], dtype=torch.float64)
+    assert losses.pose_error(guess, truth).item() == pytest.approx(3 / 3 + 4 / 4 + 0.5 * 1)
+    stages = [guess, truth, guess]
+    expected = 2.5 * (0.6**2 + 1)
+    assert losses.staged_pose_error(stages, truth).item() == pytest.approx(expected)
+
+
+def test_confidence_is_best_at_alpha_over_residual() -> None:
+    residual = torch.tensor(0.05, dtype=torch.float64)
+    best = 0.2 / 0.05
+    around = [
+        losses.confident_error(residual, torch.tensor(c, dtype=torch.float64))
+        for c in (0.9 * best, best, 1.1 * best)
+    ]
+    assert around[1] < min(around[0], around[2])
+    assert around[1].item() == pytest.approx(0.2 - 0.2 * math.log(best))
+
+
+def test_the_worst_two_percent_of_each_view_are_dropped() -> None:
+    residual = torch.stack([torch.arange(100.0), 1000 + torch.arange(100.0)]).reshape(2, 10, 10)
+    everything = torch.ones(2, 10, 10) > 0
+    kept = losses.without_worst(residual, everything)
+    assert kept.sum((1, 2)).tolist() == [98, 98]
+    assert not kept[0, 9, 8:].any()
+    some = everything.clone()
+    some[0, 5:] = False  # 50 left: one goes
+    kept = losses.without_worst(residual, some)
+    assert kept[0].sum().item() == 49 and not kept[0, 4, 9]
+    assert not (kept & ~some).any()
+    none = torch.zeros_like(everything)
+    assert not losses.without_worst(residual, none).any()
+    assert losses.without_worst(residual, some, 0.0) is some
+
+
+def test_gradient_errors_of_a_slope() -> None:
+    slope = torch.arange(8.0).expand(1, 8, 8)
+    known = torch.ones(1, 8, 8) > 0
+    pairs = losses.gradient_errors(slope, known, strides=(1, 2))
+    assert [e.unique().tolist() for e, _ in pairs] == [[1], [0], [2], [0]]
+    known[0, 3, 3] = False
+    masks = [m for _, m in losses.gradient_errors(slope, known, strides=(1,))]
+    assert [int((~m).sum()) for m in masks] == [2, 2]
+
+
+def test_normals_of_planes() -> None:
+    y, x = torch.meshgrid(torch.arange(4.0), torch.arange(5.0), indexing="ij")
+    flat = torch.stack([x, y, torch.ones_like(x)], dim=-1)
+    steep = torch.stack([x, y, x], dim=-1)
+    known = torch.ones(4, 5) > 0
+    same, mask = losses.normal_error(flat, flat, known)
+    assert mask.shape == (3, 4) and same.abs().max() < 1e-3
+    tilted, _ = losses.normal_error(steep, flat, known)
+    torch.testing.assert_close(tilted, torch.full((3, 4), 1 - 0.5**0.5), rtol=1e-3, atol=1e-3)
+    collapsed = torch.zeros_like(flat, requires_grad=True)
+    losses.normal_error(collapsed, flat, known)[0].sum().backward()
+    assert collapsed.grad is not None and collapsed.grad.isfinite().all()
+
+
+def prediction() -> tuple[Tensor, ...]:
+    shape = (2, 3, 6, 8)
+    return tuple(
+        t.double().requires_grad_()
+        for t in (
+            torch.rand(shape) + 0.5,
+            torch.rand(shape) + 1,
+            torch.randn(*shape, 3),
+            torch.rand(shape) + 1,
+        )
+    )
+
+
+def test_dense_gradients(target: Targets) -> None:
+    def loss(*given: Tensor) -> Tensor:
+        return losses.total(
+            losses.dense_terms(*given, target, LossWeights(dropped=0.02)), LossWeights()
+        )
+
+    assert torch.autograd.gradcheck(loss, prediction())
+
+
+def test_camera_gradients(target: Targets) -> None:
+    stages = tuple(torch.randn(2, 3, 9, dtype=torch.float64, requires_grad=True) for _ in range(3))
+
+    def loss(*given: Tensor) -> Tensor:
+        return losses.camera_term(given, target, LossWeights())
+
+    assert torch.autograd.gradcheck(loss, stages)
+
+
+def test_the_truth_costs_nothing_but_confidence(target: Targets) -> None:
+    sure = torch.full_like(target.depth, math.e)
+    found = losses.dense_terms(target.depth, sure, target.points, sure, target, LossWeights())
+    assert found["depth"].item() == pytest.approx(-0.2)
+    assert found["points"].item() == pytest.approx(-0.2)
+    assert found["depth_gradient"].item() == 0
+    assert found["normals"].item() < 1e-3
+    assert losses.camera_term([target.pose], target, LossWeights()).item() == 0
+
+
+class Counted(World):
+    """A rank that is told what the others count."""
+
+    def __init__(self, totals: list[Tensor]) -> None:
+        super().__init__(0, 2)
+        object.__setattr__(self, "totals", totals)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        totals: list[Tensor] = self.totals  # type: ignore[attr-defined]
+        return totals.pop(0).to(tensor)
+
+
+class Listening(World):
+    """One process that writes down what it would have sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "heard", [])
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        self.heard.append(tensor.detach())  # type: ignore[attr-defined]
+        return tensor
+
+
+def test_the_ranks_losses_add_up(target: Targets) -> None:
+    """Shards of 2 + 1 + 0 views: the sum of the local losses is the loss of one process."""
+    given, weights = prediction(), LossWeights()
+    whole_world = Listening()
+    whole = losses.dense_terms(*given, target, weights, whole_world)
+    counts: list[Tensor] = whole_world.heard  # type: ignore[attr-defined]
+    parts = []
+    for start, stop in ((0, 2), (2, 3), (3, 3)):
+        share = Targets(
+            target.pose[:, start:stop],
+            target.depth[:, start:stop],
+            target.points[:, start:stop],
+            target.valid[:, start:stop],
+            target.scale,
+        )
+        local = [t[:, start:stop] for t in given]
+        parts.append(losses.dense_terms(*local, share, weights, Counted(list(counts))))
+    for name, value in whole.items():
+        torch.testing.assert_close(sum(part[name] for part in parts), value)
+
+
+def test_targets_agree_with_the_pose_encoding() -> None:
+    pose, intrinsics = cameras()
+    depth, valid = torch.ones(2, 3, 6, 8, dtype=torch.float64), torch.ones(2, 3, 6, 8) > 0
+    found = losses.normalised_targets(pose, intrinsics, depth, valid, 0.5)
+    expected = encode_pose(pose, intrinsics, (6, 8))
+    torch.testing.assert_close(found.pose[..., 3:], expected[..., 3:])
+    torch.testing.assert_close(found.pose[..., :3] * found.scale[:, None, None], expected[..., :3])

@@ -1,0 +1,76 @@
+"""Weights in small files: they come back as bf16 of what they were, or say why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vggt3.checks import DataError
+from vggt3.model.config import SMALL, TINY
+from vggt3.model.names import is_adapter
+from vggt3.model.vggt3 import VGGT3
+from vggt3.training import parts
+from vggt3.training.parts import load_parts, save_parts
+
+
+def test_they_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PIECE", 1 << 20)
+    model, other = VGGT3.build(TINY, "softmax"), VGGT3.build(TINY, "softmax")
+    written = save_parts(model, tmp_path, {"step": "7"})
+    assert len(written) > 2 and all(file.stat().st_size < 1.2 * (1 << 20) for file in written)
+    load_parts(other, tmp_path)
+    found = other.state_dict()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("encoder."):
+            assert torch.equal(tensor.bfloat16().float(), found[name]), name
+
+
+def test_fewer_pieces_leave_no_stale_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = VGGT3.build(TINY, "softmax")
+    monkeypatch.setattr(parts, "PIECE", 1 << 20)
+    save_parts(model, tmp_path, {})
+    monkeypatch.undo()
+    save_parts(model, tmp_path, {})
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        "adapter.safetensors",
+        "trunk-1.safetensors",
+    ]
+    load_parts(model, tmp_path)
+
+
+def test_another_backend_begins_from_softmax(tmp_path: Path) -> None:
+    model, other = VGGT3.build(TINY, "softmax"), VGGT3.build(TINY, "ttt_shortconv")
+    save_parts(model, tmp_path, {})
+    load_parts(other, tmp_path)
+    key = "aggregator.global_blocks.2.attn.qkv.weight"
+    assert torch.equal(other.state_dict()[key], model.state_dict()[key].bfloat16().float())
+    buffer = "aggregator.global_blocks.2.attn.w0"
+    fresh = VGGT3.build(TINY, "ttt_shortconv").state_dict()[buffer]
+    assert torch.equal(other.state_dict()[buffer], fresh), "a fixed start is never rounded"
+    save_parts(other, tmp_path, {})
+    with pytest.raises(DataError, match="adapter of linear, or of softmax"):
+        load_parts(VGGT3.build(TINY, "linear"), tmp_path)
+    load_parts(VGGT3.build(TINY, "ttt_shortconv"), tmp_path)
+
+
+def test_what_cannot_be_started_from_is_named(tmp_path: Path) -> None:
+    model = VGGT3.build(TINY, "softmax")
+    with pytest.raises(DataError, match="no folder"):
+        load_parts(model, tmp_path / "nowhere")
+    save_parts(model, tmp_path, {})
+    (tmp_path / "trunk-1.safetensors").write_bytes(b"broken")
+    with pytest.raises(DataError, match="safetensors file"):
+        load_parts(model, tmp_path)
+
+
+def test_every_file_of_the_small_preset_is_below_16_mib() -> None:
+    with torch.device("meta"):
+        model = VGGT3.build(SMALL, "ttt_shortconv")
+    size: dict[bool, int] = {True: 0, False: 0}
+    for name, tensor in model.named_parameters():
+        if not name.startswith("encoder."):
+            size[is_adapter(name)] += 2 * tensor.numel()
+    assert size[True] < parts.PIECE
+    assert size[False] < 4 * parts.PIECE

@@ -1,0 +1,46 @@
+"""A whole run on the CPU: rendered scenes in, weights and scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vggt3.checks import UsageError
+from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.losses import LossWeights
+from vggt3.training.data import DataOptions, ProceduralData
+from vggt3.training.module import LearningOptions, Training
+from vggt3.training.optimizer import OptimizerOptions
+from vggt3.training.run import RunOptions, make_model, run
+
+DATA = DataOptions(recipes="2@14x28*1", val_recipe="3@14x14*1", val_batches=1)
+
+
+def one_run(output: Path, options: RunOptions, **model: object) -> dict[str, float]:
+    torch.manual_seed(0)
+    made = make_model("tiny", **{"attention": "softmax", **model})  # type: ignore[arg-type]
+    module = Training(made, LearningOptions(train="all"), OptimizerOptions(warmup=1), LossWeights())
+    return run(module, ProceduralData(DATA, ProceduralConfig(furniture=(1, 2))), output, options)
+
+
+def test_a_run_leaves_weights_scores_and_a_log(tmp_path: Path) -> None:
+    scores = one_run(tmp_path, RunOptions(steps=7, every=1, validate_every=4, profile=1))
+    assert {"val/auc@30", "val/trivial", "val/absrel"} <= scores.keys()
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("\nstep ") == 7 and log.count("validation at step") == 2
+    assert "ms a step" in (tmp_path / "profile.txt").read_text()
+    for name in ("trunk-1.safetensors", "adapter.safetensors"):
+        assert (tmp_path / name).is_file()
+    one_run(tmp_path / "more", RunOptions(steps=1), start=tmp_path, attention="ttt_shortconv")
+
+
+def test_a_run_ends_when_its_time_is_up(tmp_path: Path) -> None:
+    one_run(tmp_path, RunOptions(seconds=0.01))
+    assert "step 1 " in (tmp_path / "log.txt").read_text()
+
+
+def test_a_run_needs_an_end() -> None:
+    with pytest.raises(UsageError, match="--steps or --seconds"):
+        RunOptions()
