@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from vggt3.checks import UsageError as UsageError
     from vggt3.inference import RunOptions as RunOptions
     from vggt3.inference import reconstruct as reconstruct
+    from vggt3.model.choice import ModelChoice as ModelChoice
+    from vggt3.model.opening import open_model as open_model
     from vggt3.types import Cameras as Cameras
     from vggt3.types import DenseView as DenseView
     from vggt3.types import Reconstruction as Reconstruction
@@ -28,12 +30,14 @@ _LAZY = {
     "DataError": "vggt3.checks",
     "DenseView": "vggt3.types",
     "InputError": "vggt3.checks",
+    "ModelChoice": "vggt3.model.choice",
     "PlanError": "vggt3.checks",
     "Reconstruction": "vggt3.types",
     "RunOptions": "vggt3.inference",
     "UsageError": "vggt3.checks",
     "ViewGroup": "vggt3.types",
     "Views": "vggt3.types",
+    "open_model": "vggt3.model.opening",
     "reconstruct": "vggt3.inference",
 }
 """Public name → the module that defines it."""

@@ -59,7 +59,9 @@ class SceneWriter:
         self._folder = folder
         self._photos = photos
         self._cameras: Cameras | None = None
-        self._cloud = SampledCloud(options.max_points, options.confidence_percentile, options.points_seed)
+        self._cloud = SampledCloud(
+            options.max_points, options.confidence_percentile, options.points_seed
+        )
         self._shown = shown_indices(len(photos))
         self._strip: dict[int, StripEntry] = {}
         self._waiting = set(range(len(photos)))

@@ -133,13 +133,15 @@ def import_checkpoint(
         record: where it came from, for the headers.
 
     Raises:
+        UsageError: the adapter is there.
         DataError: a file that cannot be used, tensors that are missing, unexpected or of
-            another shape, or an ``output`` that is there.
+            another shape, or another backbone in its place.
     """
     tensors, config = _named(source, like)
     backend = names.dialect(tensors)
     about = _configured(source.parent / "config.json", backend, attention)
-    told = {"imported_from": source.name, "config": about, **(record or {})}
+    told = {"imported_from": source.name, **(record or {})}
+    told |= {} if about is None else {"config": about}
     specs = plan_layers(backend, names.dialect_options(tensors), config.layers)
     model = unfilled(config, specs)
     hold_tensors(source, names.shapes(model.state_dict()), names.shapes(tensors))
@@ -149,7 +151,7 @@ def import_checkpoint(
     adapter = output / f"{config.preset}.{backend}.safetensors"
     kept = _is_there(source, backbone, mark, overwrite)
     if adapter.exists() and not overwrite:
-        refuse(adapter, "be replaced only with --overwrite", "an existing file")
+        checks.fail(str(adapter), "be replaced only with --overwrite", "an existing file")
     if not kept:
         save_backbone(backbone, model, dtype=None, record=told)
     save_adapter(adapter, model, backbone=mark, dtype=None, record=told)
@@ -198,7 +200,7 @@ def _named(source: Path, like: ModelConfig) -> tuple[dict[str, Tensor], ModelCon
     for known in PRESETS.values():
         if replace(config, preset=known.preset) == known:
             return tensors, known
-    return tensors, config if like is not VGGT_1B else replace(config, preset="imported")
+    return tensors, replace(config, preset="imported") if like.preset in PRESETS else config
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Matrices and kernels (``….weight`` of two dimensions or more) as int8, the rest as bf16."""
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if name.endswith(".weight") and tensor.dim() >= 2:
+        if name.endswith(".weight") and tensor.dim() >= 2 and tensor.numel():
             packed[name], packed[name + SCALE] = quantise(tensor)
         else:
             packed[name] = tensor.detach().to(torch.bfloat16)

@@ -287,7 +287,7 @@ def hold_tensors(path: Path, expected: names.Shapes, found: names.Shapes) -> Non
     """
     told = names.differences(expected, found)
     if told:
-        refuse(path, "hold the tensors that its header describes", told)
+        refuse(path, "hold the tensors of a model of its sizes", told)
 
 
 def fill_layer(
