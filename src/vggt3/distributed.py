@@ -73,7 +73,7 @@ class World:
         """The sum of ``tensor`` (one shape on all ranks) over the ranks, differentiable."""
         if self.size == 1:
             return tensor
-        result: Tensor = _Sum.apply(tensor, self.group)
+        result: Tensor = _Sum.apply(tensor, self.group)  # type: ignore[no-untyped-call]
         return result
 
     def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
@@ -88,7 +88,8 @@ class World:
         dist.all_gather(sizes, local, group=self.group)
         counts = [int(size) for size in sizes]
         front = tensor.movedim(dim, 0).contiguous()
-        whole: Tensor = _Gather.apply(front, counts, self.rank, self.group)
+        arguments = (front, counts, self.rank, self.group)
+        whole: Tensor = _Gather.apply(*arguments)  # type: ignore[no-untyped-call]
         return whole.movedim(0, dim)
 
     def share(self, views: int) -> tuple[int, int]:

@@ -52,9 +52,10 @@ class RunOptions:
             device = torch.device(self.device)
         except RuntimeError:
             checks.fail("--device", f"be one of {', '.join(present)}", f"'{self.device}'")
-        known = {torch.device(name) for name in present}
-        if device not in known and torch.device(device.type) not in known:
-            checks.fail("--device", f"be present ({', '.join(present)})", f"'{self.device}'")
+        listed = ", ".join(present)
+        checks.require(
+            device.type in present, "--device", f"be present ({listed})", f"'{self.device}'"
+        )
         if device.index is not None and device.type != "cpu":
             count = torch.get_device_module(device).device_count()
             checks.require(device.index < count, "--device", f"be one of {count}", self.device)
