@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.drawn import LEVEL, PLAIN, ROOM, quiet, scene_of
+from vggt3.checks import DataError
 from vggt3.data.procedural import shadow
-from vggt3.data.procedural.bank import SIDE, Bank, build, sample
+from vggt3.data.procedural.bank import SIDE, Bank, build, load, sample
 from vggt3.data.procedural.build import Solid
 from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.leaves import drawn_bank
 from vggt3.data.procedural.render import render
 from vggt3.data.procedural.scene import SceneBatch, collate
 from vggt3.data.procedural.scenes import draw_scene
@@ -179,6 +184,32 @@ def test_bank_is_bilinear_and_reduces_with_distance() -> None:
     torch.testing.assert_close(mirrored, wanted, atol=1e-5, rtol=0)
     far = sample(bank, index, centre, centre, torch.full((3,), 2.0))
     torch.testing.assert_close(far[:, 0], photo[0].pow(2.2).mean((1, 2)), atol=1e-4, rtol=0)
+
+
+def test_bank_from_a_folder_names_what_it_skips(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 140, 3), dtype=np.uint8)
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "deep" / "good.png")
+    Image.fromarray(pixels[:20]).save(tmp_path / "flat.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    (tmp_path / "notes.txt").write_text("no photo either")
+    loaded = load(tmp_path)
+    assert loaded.bank.count == 1 and loaded.used == ("deep/good.png",)
+    assert [name for name, _ in loaded.skipped] == ["broken.jpg", "flat.png"]
+    assert "64 pixels" in loaded.skipped[1][1]
+    middle = torch.from_numpy(pixels[:, 25:115]).float().div(255).pow(2.2).mean((0, 1))
+    torch.testing.assert_close(loaded.bank.texels[0, -1], middle, atol=0.05, rtol=0)
+    (tmp_path / "deep" / "good.png").unlink()
+    with pytest.raises(DataError, match=r"hold usable photos, got 2 image files \(broken"):
+        load(tmp_path)
+
+
+def test_drawn_pictures_are_repeatable_and_all_different() -> None:
+    first, again = drawn_bank(3, 5).texels, drawn_bank(3, 5).texels
+    assert torch.equal(first, again) and first.shape == (3, (4 * SIDE**2 - 1) // 3, 3)
+    assert first.min() >= 0 and first.max() <= 1
+    assert torch.equal(drawn_bank(1, 5).texels[0], first[0])
+    assert not torch.allclose(first[0], first[1]) and float(first[:, : SIDE**2].std()) > 0.03
 
 
 def test_photometry_is_per_view_and_mild() -> None:

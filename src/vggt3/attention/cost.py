@@ -13,11 +13,12 @@ import torch
 
 from vggt3 import checks
 from vggt3.attention import registry
-from vggt3.attention.base import Context
+from vggt3.attention.base import Backend, Context
 from vggt3.attention.kernels import flops
-from vggt3.attention.memory import State
 from vggt3.attention.registry import LayerSpec
 from vggt3.attention.rope import Rope
+
+NOWHERE = torch.device("meta")
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,23 @@ def measure(spec: LayerSpec, sizes: Sizes, views: int) -> Cost:
     Raises:
         Whatever the backend does where it cannot run on the meta device, which has no values.
     """
-    nowhere = torch.device("meta")
-    with nowhere:
-        backend = spec.build(sizes.width, sizes.heads, 0).to(torch.bfloat16).eval()
-        tokens = torch.zeros(1, views, sizes.tokens, sizes.width, dtype=torch.bfloat16)
-        descriptors = torch.zeros(1, views, sizes.width)
-    rope = Rope.of_grid(sizes.grid, sizes.special, sizes.width // sizes.heads, nowhere)
+    return _count(_without_values(spec, sizes), sizes, views)
+
+
+def _without_values(spec: LayerSpec, sizes: Sizes) -> Backend:
+    """A layer on the meta device; made where values are, since making it may need them."""
+    backend = spec.build(sizes.width, sizes.heads, 0).eval()
+    return backend.to(device=NOWHERE, dtype=torch.bfloat16)
+
+
+def _count(backend: Backend, sizes: Sizes, views: int) -> Cost:
+    rope = Rope.of_grid(sizes.grid, sizes.special, sizes.width // sizes.heads, NOWHERE)
+    tokens = torch.empty(1, views, sizes.tokens, sizes.width, dtype=torch.bfloat16, device=NOWHERE)
     with torch.no_grad(), flops.counter() as counted:
-        plan = backend.survey(descriptors)
+        plan = backend.survey(torch.empty(1, views, sizes.width, device=NOWHERE))
         context = Context(tuple(range(views)), sizes.grid, rope, plan=plan)
         projection = backend.project(tokens, context)
-        state: State = backend.begin(views, 1, nowhere, plan)
-        again = True
+        state, again = backend.begin(views, 1, NOWHERE, plan), True
         while again:
             state, again = backend.settle(state, backend.write(projection, state))
         backend.read(projection, state)
@@ -129,10 +135,12 @@ def report(name: str, sizes: Sizes, views: tuple[int, ...]) -> Report:
             summary=registry.backend_class(name).summary,
             options=options_of(name),
         )
-        once, twice = (measure(LayerSpec(name), sizes, v) for v in (views[0], 2 * views[0]))
+        backend = _without_values(LayerSpec(name), sizes)
+        costs = {v: _count(backend, sizes, v) for v in (*views, 2 * views[0])}
+        once, twice = costs[views[0]], costs[2 * views[0]]
         return replace(
             found,
-            costs=tuple(measure(LayerSpec(name), sizes, v) for v in views),
+            costs=tuple(costs[v] for v in views),
             linear=twice.flops <= 2 * once.flops,
             bounded=twice.state_bytes == once.state_bytes,
         )

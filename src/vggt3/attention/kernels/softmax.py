@@ -97,7 +97,11 @@ def _why_not_cudnn(call: Call) -> str | None:
 
 
 def _why_not_efficient(call: Call) -> str | None:
-    return _needs(call, ("cuda",), (*HALF, torch.float32))
+    reason = _needs(call, ("cuda",), (*HALF, torch.float32))
+    step = 16 // call.dtype.itemsize  # rows must begin at multiples of 16 bytes
+    if reason is None and call.head_width % step:
+        reason = f"needs a head width in steps of {step}, got {call.head_width}"
+    return reason
 
 
 def _sdpa(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]:

@@ -7,14 +7,20 @@ and not single pixels of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vggt3 import checks
 
 SIDE = 256
 """Pixels a side of the largest level; a power of two."""
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+LEAST_SIDE = 64
+"""A smaller photo would only be a blur on a wall."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,51 @@ def build(
         if level.shape[-1] == 1:
             return Bank(torch.cat(levels, dim=1).contiguous())
         level = torch.nn.functional.avg_pool2d(level, 2)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A bank made from a folder."""
+
+    bank: Bank
+    used: tuple[str, ...]
+    """Files in the bank's order."""
+    skipped: tuple[tuple[str, str], ...]
+    """Files that were left out, and why."""
+
+
+def load(folder: Path | str) -> Loaded:
+    """The photos of a folder and its subfolders, sorted by path, cut to squares.
+
+    A file that cannot be read or is too small is skipped with its reason; a folder without any
+    usable photo is a :class:`~vggt3.checks.DataError`.
+    """
+    folder = Path(folder)
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    photos, used, skipped = [], [], []
+    for file in files:
+        name = str(file.relative_to(folder))
+        try:
+            photos.append(_square(file))
+            used.append(name)
+        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as e:
+            skipped.append((name, str(e)))
+    if not photos:
+        reasons = "; ".join(f"{name}: {why}" for name, why in skipped[:3])
+        found = f"{len(files)} image files" + (f" ({reasons})" if reasons else "")
+        checks.fail(f"texture folder {folder}", "hold usable photos", found, error=checks.DataError)
+    return Loaded(build(torch.stack(photos)), tuple(used), tuple(skipped))
+
+
+def _square(file: Path) -> Tensor:
+    """The middle of a photo, [3, 256, 256] in [0, 1]."""
+    with Image.open(file) as opened:
+        side = min(opened.size)
+        if side < LEAST_SIDE:
+            raise ValueError(f"{opened.size[0]}×{opened.size[1]} is less than {LEAST_SIDE} pixels")
+        photo = ImageOps.exif_transpose(opened).convert("RGB")
+    photo = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 255
 
 
 def sample(

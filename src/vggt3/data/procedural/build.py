@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.draw import Draw
-from vggt3.data.procedural.materials import WIDTH, Material
+from vggt3.data.procedural.materials import WIDTH, Column, Material
 from vggt3.data.procedural.recipes import Recipe, any_of
 from vggt3.data.procedural.scene import BALL, BOX, CYLINDER, SHELL
 
@@ -115,7 +115,8 @@ class Builder:
     def material(self, recipes: Sequence[tuple[float, Recipe]] | Material) -> int:
         """The row of a newly drawn material; once the table is full, one that is there."""
         if len(self.rows) >= self.config.materials:
-            return self.draw.integer(0, len(self.rows) - 1)
+            dull = [n for n, row in enumerate(self.rows) if row[Column.EMISSION] == 0]
+            return self.draw.choice(dull)
         made = recipes if isinstance(recipes, Material) else any_of(self.draw, tuple(recipes))
         if self.config.bank and self.draw.chance(self.config.photos):
             index = self.draw.integer(0, self.config.bank - 1)

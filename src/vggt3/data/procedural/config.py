@@ -27,7 +27,7 @@ class ProceduralConfig:
     """Balls and ellipsoids a scene at most."""
     cylinders: int = 18
     """Cylinders a scene at most."""
-    materials: int = 24
+    materials: int = 32
     """Materials a scene at most; what comes later wears one of them again."""
     photos: float = 0.0
     """Share of the materials that wear a photo of the bank (``--data.textures``)."""

@@ -146,7 +146,7 @@ def _render_chunk(
         scenes.lights, scenes.ambient, scenes.sky, scenes.seed, middle, tables.places,
         tables.lamps, listed, counts, near, slots, radiance, height, width, solids,
         scenes.materials.shape[1], min(samples, rays), ball, cylinder,
-        WIDTH, light_count, light_columns, bank is not None, TILE, num_warps=8,
+        WIDTH, light_count, light_columns, bank is not None, TILE, num_warps=8, maxnreg=128,
     )  # fmt: skip
     in_sky = (slots[-1] < scenes.first_slot(1)) & (scenes.sky[tables.scene.long(), 0] > 0)[
         :, None, None

@@ -206,8 +206,8 @@ def photo(row, texels, u, v, seed, face, footprint, red, green, blue):
     offset = seed + face * 7919
     level = tl.floor(tl.log2(tl.maximum(footprint / size * SIDE, 1.0)) + 0.5)
     level = tl.minimum(level, LEVELS)
-    side = SIDE * tl.exp2(-level)
-    start = ((SIDE * SIDE - side * side) * (4.0 / 3.0) + 0.5).to(tl.int32)
+    side = tl.exp2(-level) * SIDE
+    start = ((side * side - SIDE * SIDE) * (-4.0 / 3.0) + 0.5).to(tl.int32)
     base = tl.maximum(index, 0.0).to(tl.int32) * TEXELS + start
     x = mirrored(u / size + to_unit(offset)) * side - 0.5
     y = mirrored(-v / size + to_unit(offset + 1)) * side - 0.5

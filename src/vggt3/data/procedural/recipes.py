@@ -254,6 +254,19 @@ def glowing(draw: Draw) -> Material:
     return Material(draw).colours(base, base, base).put(EMISSION=draw.uniform(0.8, 2.5))
 
 
+def outlook(draw: Draw) -> Material:
+    """What a window shows: bright sky, trees and houses, out of focus."""
+    sky = hsv(draw.uniform(0.5, 0.62), draw.uniform(0, 0.35), draw.uniform(0.75, 0.98))
+    material = Material(draw).colours(sky, varied(draw, sky, 0.1), sky)
+    material.colour(Column.FIGURE_COLOUR, varied(draw, earthen(draw), 0.3))
+    wide = draw.log_uniform(0.15, 1.2)
+    material.put(CELL_WIDTH=wide, CELL_HEIGHT=wide * draw.uniform(1, 3), ROW_JITTER=1.0)
+    material.put(FIGURE_CHANCE=draw.choice((0.0, 0.4, 0.7)), FIGURE_SIZE=draw.uniform(0.5, 1))
+    material.put(FREQUENCY=draw.log_uniform(1, 5), EMISSION=draw.uniform(0.5, 1.6))
+    material.octaves(*(draw.uniform(0.03, 0.2) for _ in range(4)))
+    return stain(draw, material, leafy(draw)) if draw.chance(0.7) else material
+
+
 def windows(draw: Draw) -> Material:
     """A façade: rows of panes in a wall of plaster or brick."""
     wall = draw.choice((pale(draw), earthen(draw)))

@@ -67,11 +67,13 @@ def render(
     fastest that is there.
     """
     checks.require(samples in (1, 4), "samples", "be 1 or 4", samples)
-    reason = None if renderer == "torch" else kernel_reason(scenes.seed.device)
+    on_host = scenes.seed.device.type == "cpu"
+    plain = renderer == "torch" or (renderer == "auto" and on_host)
+    reason = None if plain else kernel_reason(scenes.seed.device)
     if renderer == "triton" and reason is not None:
         checks.fail("renderer", "be able to run here", f"'triton': {reason}")
     shape = (scenes.batch, scenes.views)
-    if renderer == "triton" or (renderer == "auto" and reason is None):
+    if not plain and reason is None:
         from vggt3.data.procedural import kernel
 
         radiance, depth = kernel.render_radiance(scenes, bank, samples)

@@ -21,7 +21,7 @@ from vggt3.data.procedural.furniture import (
     door,
 )
 from vggt3.data.procedural.materials import hsv, varied
-from vggt3.data.procedural.recipes import FLOORS, FURNITURE, SMALL, WALLS, glowing, paint
+from vggt3.data.procedural.recipes import FLOORS, FURNITURE, SMALL, WALLS, outlook, paint
 from vggt3.data.procedural.scene import BALL, BOX, CYLINDER, SHELL
 
 Walls = tuple[float, float, float]
@@ -107,7 +107,7 @@ def _recess(builder: Builder, walls: Walls) -> None:
     x = draw.uniform(-1, 1) * (half_x - wide)
     z = draw.uniform(tall + 0.05, high - tall - 0.05)
     deep, side = draw.uniform(0.08, 0.4), draw.choice((-1, 1))
-    back = builder.material(glowing(draw)) if draw.chance(0.6) else builder.material(WALLS)
+    back = builder.material(outlook(draw)) if draw.chance(0.7) else builder.material(WALLS)
     centre = (x, side * (half_y + deep / 2 - 0.05), z)
     half = (wide, deep / 2 + 0.05, tall)
     frame = builder.material(FURNITURE)

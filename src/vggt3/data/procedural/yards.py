@@ -41,6 +41,8 @@ from vggt3.data.procedural.scene import BALL, BOX, CYLINDER, SHELL
 
 FAR_M = 150.0
 """Half the side of the world."""
+GROUND_M = 45.0
+"""Half the side of the ground: a depth without end would rule every mean."""
 STONE: tuple[tuple[float, Recipe], ...] = ((3, plaster), *FACADES)
 Piece = Callable[[Builder, Spot], None]
 
@@ -51,7 +53,7 @@ def yard(builder: Builder) -> None:
     ground = builder.material(GROUNDS)
     everywhere = (FAR_M, FAR_M, FAR_M)
     builder.add(SHELL, Solid((0, 0, 0), everywhere, yaw_rotation(0), (ground,) * 4))
-    slab = (FAR_M * 0.9, FAR_M * 0.9, 0.5)
+    slab = (GROUND_M, GROUND_M, 0.5)
     builder.add(BOX, Solid((0, 0, -0.5), slab, yaw_rotation(draw.angle()), (ground,) * 4))
     half_x, half_y = draw.log_uniform(2.5, 7), draw.log_uniform(2.5, 7)
     builder.region = (-half_x, half_x, -half_y, half_y)
@@ -247,7 +249,7 @@ def _far_things(builder: Builder, reach: float) -> None:
     """Hills, blocks and trees in the distance."""
     draw = builder.draw
     for _ in range(draw.integer(0, 6)):
-        turn, far = draw.angle(), reach * draw.uniform(2.5, 8)
+        turn, far = draw.angle(), min(GROUND_M * 0.9, reach * draw.uniform(2.5, 8))
         place = Spot(far * math.cos(turn), far * math.sin(turn), 0, draw.angle())
         style = draw.weighted((2, 2, 1))
         if style == 0:
