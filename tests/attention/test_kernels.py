@@ -15,6 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from tests.attention.variants import relative
 from vggt3 import checks
 from vggt3.attention.kernels import flops
+from vggt3.attention.kernels import softmax as kernels
 from vggt3.attention.kernels.softmax import (
     KERNELS,
     NO_WEIGHTS,
@@ -256,6 +257,7 @@ def test_adapters_to_packages(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     module, function = PACKAGES[name]
     install(monkeypatch, module, **{function.__name__: function})
     pretend_gpu(monkeypatch)
+    monkeypatch.setattr("vggt3.attention.kernels.softmax._why_not_tried", lambda *call: None)
     assert KERNELS[name].why_not(call_on_gpu()) is None
     q, k, v, _ = draw(CPU, torch.float64)
     found = KERNELS[name].run(q, k, v, None)
@@ -277,6 +279,21 @@ def test_a_package_that_is_absent_or_broken(name: str, monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.import_module", broken)
     reason = KERNELS[name].why_not(call_on_gpu())
     assert reason == f"the package {name} does not import: ImportError: undefined symbol: _ZN3c10"
+
+
+@pytest.mark.parametrize("name", list(PACKAGES))
+def test_a_package_that_imports_but_has_no_operator(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As xformers 0.0.35, built for torch 2.10, beside torch 2.11 on an H100."""
+    module, function = PACKAGES[name]
+
+    def missing(*tensors: Tensor) -> Tensor:
+        raise NotImplementedError("No operator found\nwith inputs …")
+
+    install(monkeypatch, module, **{function.__name__: missing})
+    reason = kernels._why_not_tried(name, torch.device("cpu"), torch.float32, 24)
+    assert reason == "NotImplementedError: No operator found"
 
 
 @every_kernel

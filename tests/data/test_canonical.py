@@ -12,7 +12,12 @@ from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import render
 from vggt3.data.procedural.scenes import draw_scene
 
-PINNED: dict[tuple[float, int], tuple[float, ...]] = {}
+PINNED: dict[tuple[float, int], tuple[float, ...]] = {
+    (0.0, 0): (0.42420, 0.12593, 3.00172, 1.77670, -1.40108, 1.13842, -0.15381),
+    (0.0, 1): (0.35932, 0.17607, 2.40750, 0.93315, 0.16764, 0.12231, 0.36541),
+    (1.0, 0): (0.35856, 0.23460, 5.25326, 5.40504, 3.91528, -0.16390, -2.15790),
+    (1.0, 1): (0.39686, 0.13473, 6.10649, 6.72516, 4.59573, -0.68798, 3.86554),
+}
 """(outdoors, index) → mean and deviation of the images, mean and deviation of the depth,
 centre of the last camera in the first one's frame."""
 

@@ -123,6 +123,8 @@ def test_a_view_carried_into_another_returns_within_a_tenth_of_a_pixel(index: in
         there = _pixels(scenes, j, target)
         inside = (there >= 0).all(-1) & (there < 28).all(-1) & (_depths(scenes, j, target) > 0.01)
         target, there = target[inside], there[inside]
+        if len(target) == 0:
+            continue
         reached = _exact_depth(scenes, j, there)
         visible = (reached / _depths(scenes, j, target) - 1).abs() < 1e-3
         k = scenes.intrinsics[0, j].double()
@@ -130,7 +132,6 @@ def test_a_view_carried_into_another_returns_within_a_tenth_of_a_pixel(index: in
         pose = scenes.camera_from_world[0, j].double()
         met = (ray * reached[:, None] - pose[:, 3]) @ pose[:, :3]
         back, was = _pixels(scenes, i, met[visible]), _pixels(scenes, i, target[visible])
-        assert (back - was).norm(dim=-1).max(initial=0) < 0.1 if len(back) == 0 else True
         if len(back):
             assert float((back - was).norm(dim=-1).max()) < 0.1
         seen += int(visible.sum())

@@ -103,7 +103,9 @@ def _without_values(spec: LayerSpec, sizes: Sizes) -> Backend:
 
 
 def _count(backend: Backend, sizes: Sizes, views: int) -> Cost:
-    rope = Rope.of_grid(sizes.grid, sizes.special, sizes.width // sizes.heads, NOWHERE)
+    # Made with values: without them, the operators that this needs are Python's, and slow.
+    full = Rope.of_grid(sizes.grid, sizes.special, sizes.width // sizes.heads, torch.device("cpu"))
+    rope = Rope(full.cos.to(NOWHERE), full.sin.to(NOWHERE))
     tokens = torch.empty(1, views, sizes.tokens, sizes.width, dtype=torch.bfloat16, device=NOWHERE)
     with torch.no_grad(), flops.counter() as counted:
         plan = backend.survey(torch.empty(1, views, sizes.width, device=NOWHERE))

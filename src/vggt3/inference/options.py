@@ -56,9 +56,9 @@ class RunOptions:
         checks.require(
             device.type in present, "--device", f"be present ({listed})", f"'{self.device}'"
         )
-        if device.index is not None and device.type != "cpu":
+        if device.type != "cpu":
             count = torch.get_device_module(device).device_count()
-            checks.require(device.index < count, "--device", f"be one of {count}", self.device)
+            checks.require((device.index or 0) < count, "--device", f"be one of {count}", device)
         return device
 
     def resolve_dtype(self, device: torch.device) -> torch.dtype:

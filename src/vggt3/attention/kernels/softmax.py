@@ -7,6 +7,7 @@ kernel cannot run is a sentence, so that ``vggt3 attention`` can print it.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -129,12 +130,24 @@ def _why_not_package(module: str, extra: str) -> str | None:
     return None
 
 
+@functools.cache
+def _why_not_tried(name: str, device: torch.device, dtype: torch.dtype, width: int) -> str | None:
+    """A wheel for another torch may import and yet hold no operator: only a call tells."""
+    q = torch.zeros(1, 1, 8, width, device=device, dtype=dtype)
+    try:
+        KERNELS[name].run(q, q, q, None)
+    except (NotImplementedError, RuntimeError) as error:
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return None
+
+
 def _why_not_flash_attn(call: Call) -> str | None:
     reason = _needs(call, ("cuda",), HALF) or _compute_capability(call, (8, 0))
     if reason is None and call.masked:
         reason = NO_WEIGHTS
     reason = reason or _head_width_at_most(call, 256)
-    return reason or _why_not_package("flash_attn", "flash")
+    reason = reason or _why_not_package("flash_attn", "flash")
+    return reason or _why_not_tried("flash_attn", call.device, call.dtype, call.head_width)
 
 
 def _run_flash_attn(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:
@@ -148,7 +161,8 @@ def _why_not_xformers(call: Call) -> str | None:
     reason = _needs(call, ("cuda",), (*HALF, torch.float32))
     if reason is None and call.masked:
         reason = NO_WEIGHTS
-    return reason or _why_not_package("xformers.ops", "xformers")
+    reason = reason or _why_not_package("xformers.ops", "xformers")
+    return reason or _why_not_tried("xformers", call.device, call.dtype, call.head_width)
 
 
 def _run_xformers(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:

@@ -23,6 +23,8 @@ GOOD = 1.0
 """Worth of a place that is good enough."""
 MEDIAN_M, LEAST_M = 1.1, 0.35
 """A good place sees at least this far in the median, and nothing nearer than the second."""
+MOST_M = 30.0
+"""Where the median is farther, the photo would show little but sky."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def _worth(space: Space, taken: list[Shot]) -> list[float]:
     rays = np.stack([forward + a * side + b * up for a in steps for b in steps], axis=1)
     rays /= np.linalg.norm(rays, axis=2, keepdims=True)
     seen = space.depths(centres, rays)
-    far = np.minimum(np.median(seen, axis=1) / MEDIAN_M, seen.min(axis=1) / LEAST_M)
+    middle = np.median(seen, axis=1)
+    far = np.minimum(middle / MEDIAN_M, seen.min(axis=1) / LEAST_M)
+    far = np.where(middle > MOST_M, np.minimum(far, 0.5), far)
     clear = space.clearance(centres)
     return [float(x) for x in np.where(clear < CLEARANCE_M, clear - 1, far)]
 
