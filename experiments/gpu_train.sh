@@ -2,7 +2,7 @@
 # Trains on a bare GPU machine with PyTorch: wheels from .whl, no network.
 #   OUT=folder bash experiments/gpu_train.sh [options of experiments/train_small.py]
 # Everything is written under $OUT, each file below 16 MiB: trunk-*.safetensors,
-# adapter.safetensors, log.txt, profile.txt, compiled.bin.
+# adapter.safetensors, log.txt, profile.txt.
 set -o pipefail
 SITE=${SITE:-/tmp/site}
 if [ ! -d "$SITE" ]; then
@@ -13,6 +13,7 @@ fi
 export PYTHONPATH=$SITE:src PYTHONUNBUFFERED=1
 export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
+mkdir -p "$OUT"
 nvidia-smi --query-gpu=name,memory.total --format=csv,noheader
 exec python3 experiments/train_small.py --output "$OUT" \
   --encoder src/vggt3/weights/small.encoder.safetensors --compile "$@"

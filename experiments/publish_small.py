@@ -1,6 +1,9 @@
 """Turn what a training run left (trunk-*.safetensors, adapter.safetensors) into shipped files.
 
-python experiments/publish_small.py FOLDER [BACKEND] [ENCODER]
+python experiments/publish_small.py FOLDER BACKEND [KEY=VALUE ...]
+
+Softmax comes first, for it brings the backbone. KEY=VALUE (commit, device, seconds, …) join the
+run's last lines of scores and counts in the files' training record.
 """
 
 from __future__ import annotations
@@ -11,15 +14,24 @@ from pathlib import Path
 from vggt3.training.parts import load_encoder, load_parts, publish
 from vggt3.training.run import make_model
 
-ENCODER = "src/vggt3/weights/small.encoder.safetensors"
+ENCODER = Path("src/vggt3/weights/small.encoder.safetensors")
 
 
-def main(folder: str, backend: str = "softmax", encoder: str = ENCODER) -> None:
-    """Write small.safetensors and small.BACKEND.safetensors beside the encoder."""
+def record_of(folder: Path, told: list[str]) -> dict[str, str]:
+    """What the log says of the end of the run, and what was told."""
+    lines = (folder / "log.txt").read_text(encoding="utf-8").splitlines()
+    record = dict(pair.split("=", 1) for pair in told)
+    for name, start in (("last_step", "step "), ("scores", "validation "), ("time", "trained ")):
+        record[name] = next((x for x in reversed(lines) if x.startswith(start)), "not in the log")
+    return record
+
+
+def main(folder: str, backend: str, *told: str) -> None:
+    """Write small.BACKEND.safetensors, with softmax small.safetensors too, by the encoder."""
     model = make_model("small", backend)
-    load_encoder(model, Path(encoder))
+    load_encoder(model, ENCODER)
     load_parts(model, Path(folder))
-    publish(model, Path(encoder), "small")
+    publish(model, ENCODER, "small", record_of(Path(folder), list(told)))
 
 
 if __name__ == "__main__":

@@ -32,9 +32,7 @@ class PlanError(InputError):
     """The work does not fit the memory that was allowed (exit code 1)."""
 
 
-def fail(
-    name: str, wanted: str, got: object, *, error: type[InputError] = UsageError
-) -> NoReturn:
+def fail(name: str, wanted: str, got: object, *, error: type[InputError] = UsageError) -> NoReturn:
     """Raise ``error`` saying that ``name`` must ``wanted`` but ``got`` came."""
     raise error(f"{name} must {wanted}, got {got}")
 

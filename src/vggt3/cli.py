@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -41,6 +43,26 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.commands.demo:demo",
         "photograph a procedural room and reconstruct it on the CPU",
     ),
+    "fit": Entry(
+        "vggt3.training.cli:fit",
+        "train global attention on procedural scenes",
+        takes_argv=True,
+    ),
+    "validate": Entry(
+        "vggt3.training.cli:validate",
+        "score a model on held-out procedural scenes",
+        takes_argv=True,
+    ),
+    "test": Entry(
+        "vggt3.training.cli:test",
+        "score a model on procedural scenes that no fit has seen",
+        takes_argv=True,
+    ),
+    "predict": Entry(
+        "vggt3.training.cli:predict",
+        "write a model's cameras and depth of procedural scenes beside the truth",
+        takes_argv=True,
+    ),
     "attention": Entry(
         "vggt3.commands.attention:attention",
         "list the attention backends, what they cost and which kernels run here",
@@ -58,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = args.index("--") if "--" in args else len(args)
     debug = "--debug" in args[:end]
     args = [word for word in args[:end] if word != "--debug"] + args[end:]
+    _end_on_sigterm()
     try:
         result = prepare(args)()
         sys.stdout.flush()
@@ -73,6 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("vggt3: " + " ".join(message.split()), file=sys.stderr)
         return code
     return result if isinstance(result, int) else 0
+
+
+def _end_on_sigterm() -> None:
+    """A polite kill unwinds like Ctrl-C, so that half-written folders go away with it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def prepare(args: Sequence[str]) -> Prepared:

@@ -176,9 +176,7 @@ class Cameras:
             dtype=self.intrinsics.dtype,
             device=self.intrinsics.device,
         )
-        return Cameras(
-            self.camera_from_world, self.intrinsics * scale[..., None], tuple(sizes)
-        )
+        return Cameras(self.camera_from_world, self.intrinsics * scale[..., None], tuple(sizes))
 
 
 @dataclass(frozen=True)

@@ -179,3 +179,60 @@ def test_ctrl_c_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     assert process.returncode == 130, told
     assert told.decode().strip() == "vggt3: interrupted, nothing was written"
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_what_cannot_fit_stops_before_a_pixel_is_read(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = time.monotonic()
+    words = ("--preset", "tiny", "--device", "cpu", "--long-side", "100000")
+    assert run(photos, "-o", tmp_path / "out", *words) == 1
+    assert "the plan for 3 views must fit" in capsys.readouterr().err
+    assert time.monotonic() - started < 20
+
+
+def test_files_of_the_user_in_an_earlier_scene_stay(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(photos, "-o", out, *TINY) == 0
+    (out / "mine.txt").write_text("mine")
+    assert run(photos, "-o", out, *TINY, "--overwrite") == 2
+    assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_names_that_are_no_text(photos: Path, tmp_path: Path) -> None:
+    os.rename(photos / "1.jpg", os.fsencode(photos) + b"/bad\xff.jpg")
+    os.rename(photos / "2.jpg", photos / "new\nline.jpg")
+    assert run(photos, "-o", tmp_path / "out", *TINY) == 0
+    frames = json.loads((tmp_path / "out/cameras.json").read_text())["frames"]
+    assert {f["file"] for f in frames} == {"0.jpg", "bad\\xff.jpg", "new\nline.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(("--seed", "9" * 30), "--seed must be"), (("--config", "PHOTO"), "--config must be")],
+)
+def test_odd_arguments(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    message: str,
+) -> None:
+    named = [str(photos / "0.jpg") if w == "PHOTO" else w for w in words]
+    assert run(photos, "-o", tmp_path / "out", *TINY, *named) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_polite_kill_leaves_nothing(photos: Path, tmp_path: Path) -> None:
+    for n in range(20):
+        photo(photos / f"more{n}.jpg", (640, 480), n)
+    words = [sys.executable, "-m", "vggt3", "reconstruct", str(photos), "-o", "out"]
+    process = subprocess.Popen(
+        [*words, "--preset", "tiny", "--long-side", "504", "--device", "cpu"], cwd=tmp_path
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]

@@ -16,7 +16,7 @@ from vggt3.io import staging as staging_module
 def scene(folder: Path, word: str, pose_kind: str = "estimated") -> Path:
     folder.mkdir(parents=True)
     (folder / "cameras.json").write_text(json.dumps({"pose_kind": pose_kind}))
-    (folder / "word").write_text(word)
+    (folder / "points.ply").write_text(word)
     return folder
 
 
@@ -48,14 +48,14 @@ def test_a_failure_leaves_the_old_scene(tmp_path: Path, error: type[BaseExceptio
     with pytest.raises(error), staged(out, overwrite=True) as folder:
         (folder / "cameras.json").write_text("{}")
         raise error("stop")
-    assert (out / "word").read_text() == "old"
+    assert (out / "points.ply").read_text() == "old"
     assert content(tmp_path) == ["out"]
 
 
 def test_overwriting_replaces_all_of_it(tmp_path: Path) -> None:
     out = scene(tmp_path / "out", "old")
     with staged(out, overwrite=True) as folder:
-        assert (out / "word").read_text() == "old"
+        assert (out / "points.ply").read_text() == "old"
         (folder / "new").write_text("new")
     assert content(out) == ["new"] and content(tmp_path) == ["out"]
 
@@ -139,7 +139,7 @@ def test_an_out_that_appears_meanwhile_is_kept_and_so_is_the_scene(tmp_path: Pat
     ):
         (folder / "new").write_text("")
         scene(tmp_path / "out", "another's")
-    assert (tmp_path / "out" / "word").read_text() == "another's"
+    assert (tmp_path / "out" / "points.ply").read_text() == "another's"
     kept = [path for path in tmp_path.iterdir() if path.name != "out"]
     assert len(kept) == 1 and content(kept[0] / "out") == ["new"]
 
@@ -159,4 +159,4 @@ def test_a_failing_last_step_brings_the_old_scene_back(
     monkeypatch.setattr(staging_module.os, "rename", second_fails)
     with pytest.raises(KeyboardInterrupt), staged(out, overwrite=True):
         pass
-    assert (out / "word").read_text() == "old" and content(tmp_path) == ["out"]
+    assert (out / "points.ply").read_text() == "old" and content(tmp_path) == ["out"]

@@ -9,8 +9,10 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
+from tests.training.fits import painted
 from vggt3.data.procedural.scene import SceneBatch
 from vggt3.geometry.camera import look_at, normalise_to_first, pinhole
+from vggt3.training.rendering import Renderer
 
 
 def smooth_scene(views: int = 3, size: tuple[int, int] = (28, 42)) -> SceneBatch:
@@ -66,3 +68,9 @@ def quiet_trainer(steps: int, **options: Any) -> Trainer:
 @pytest.fixture
 def scene() -> SceneBatch:
     return smooth_scene()
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes without a renderer."""
+    monkeypatch.setattr(Renderer, "__call__", painted)

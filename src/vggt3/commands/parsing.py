@@ -132,6 +132,8 @@ class CommandParser:
             values = self._parser.parse_args(self._spelled(args)).as_dict()
         except argparse.ArgumentError as error:
             raise checks.UsageError(self._reworded(error.message)) from error
+        except UnicodeDecodeError as error:
+            checks.fail("--config", "be a YAML file in UTF-8", error)
         keywords: dict[str, Any] = {}
         fields: dict[str, dict[str, Any]] = {name: {} for name in self._bundles}
         for name, argument in self._arguments.items():

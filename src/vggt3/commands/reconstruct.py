@@ -19,7 +19,7 @@ from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.scene_writer import SceneOptions, SceneSummary, SceneWriter
 from vggt3.io.staging import check_out, staged
-from vggt3.io.views import read_views
+from vggt3.io.views import peek_sizes, read_views
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, backends, open_model
 
@@ -71,7 +71,7 @@ def reconstruct(
     OUT gets cameras.json, scene.npz, points.ply and preview.png, whole or not at all.
 
     Args:
-        photos: A folder, a glob, photos, a text file of paths, or one video.
+        photos: A folder (not its subfolders), a glob, photos, a text file of paths, or one video.
         output: The folder to write.
         overwrite: Replace an earlier scene in OUT.
         plan: Print how the scene would be computed and what memory it takes, and stop.
@@ -89,22 +89,30 @@ def reconstruct(
         if not plan:
             paths = [photo.path for photo in found.photos]
             with staged(work.output, overwrite, keep=paths) as folder:
-                rows = _run(work, found, folder, reading, bars)
+                try:
+                    rows = _run(work, found, folder, reading, bars)
+                except OSError as error:
+                    where = error.filename or f"{work.output} (nothing was kept)"
+                    raise OSError(error.errno, error.strerror, where) from error
     if plan:
         _print_table("plan", engine.plan(found.views()).describe())
         return
     for note in work.notes:
-        print(f"vggt3: note: {note}", file=sys.stderr)
+        print("vggt3: note: " + " ".join(note.split()), file=sys.stderr)
     _print_table(f"{work.output}", rows)
 
 
 def _read(work: Work, bars: Bars) -> tuple[PhotoSet, float]:
-    """The photos, and the seconds it took."""
+    """The photos, and the seconds it took. What cannot fit stops before a pixel is read."""
     start = time.perf_counter()
     source = work.photos[0] if len(work.photos) == 1 else work.photos
+    long_side = work.read.long_side or work.model.model.config.long_side
+    sizes = peek_sizes(source, long_side)
+    if sizes:
+        work.engine.plan_sizes(sizes)
     found = read_views(
         source,
-        long_side=work.read.long_side or work.model.model.config.long_side,
+        long_side=long_side,
         every=work.read.every,
         frames=work.read.frames,
         strict=work.read.strict,

@@ -56,6 +56,9 @@ def import_weights(
     done = import_checkpoint(
         path, output, like=like, attention=attention, overwrite=overwrite, record=record
     )
+    if camera_heads is None and done.config.preset != like.preset:
+        told = "taken as in vggt_1b; its shapes cannot tell (--camera-heads)"
+        print(f"camera heads: {done.config.camera_heads}, {told}")
     print(f"backbone: {done.backbone} ({'was there' if done.kept else done.config.preset})")
     print(f"adapter:  {done.adapter} ({done.attention})")
     print(f"fingerprint: {done.fingerprint}")

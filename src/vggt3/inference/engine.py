@@ -9,7 +9,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -81,7 +81,10 @@ class Engine:
 
     def plan(self, views: Views) -> Plan:
         """How ``views`` would be computed; raises PlanError where they do not fit."""
-        sizes = [group.size for group in views.groups for _ in group.ids]
+        return self.plan_sizes([group.size for group in views.groups for _ in group.ids])
+
+    def plan_sizes(self, sizes: Sequence[tuple[int, int]]) -> Plan:
+        """The same for views of these (height, width), before any is read."""
         budget = self.options.resolve_memory(self.device)
         return make_plan(self.model, sizes, budget, self.dtype, self.options.chunk)
 

@@ -84,6 +84,25 @@ def read_photos(
     return PhotoSet(tuple(photos), tuple(skipped))
 
 
+def peek_sizes(source: Source, long_side: int, patch: int = PATCH) -> list[tuple[int, int]]:
+    """(height, width) in the model of the photos that ``source`` names, by their headers alone.
+
+    Files that do not open are left out: reading will name them.
+    """
+    sizes = []
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+        for path in find_photos(source):
+            try:
+                with Image.open(path) as image:
+                    size = (image.height, image.width)
+                    turned = size[::-1] if swaps_sides(orientation_of(image)) else size
+            except _DECODE_ERRORS:
+                continue
+            if min(size) >= SMALLEST_SIDE:
+                sizes.append(model_size(turned, long_side, patch))
+    return sizes
+
+
 def _decoded(paths: Sequence[Path], long_side: int, patch: int) -> Iterator[Photo | str]:
     """Each photo, or why there is none, in order; decoded in a few threads.
 

@@ -13,9 +13,8 @@ from vggt3.io.export.preview import StripEntry, shown_indices, strip_entry, writ
 from vggt3.io.export.sampled_cloud import SampledCloud, check_sampling
 from vggt3.io.export.scene_npz import SceneArchiveWriter
 from vggt3.io.photo_set import PhotoSet
+from vggt3.io.staging import SCENE_FILES
 from vggt3.types import Cameras, DenseView
-
-FILE_NAMES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class SceneWriter:
         checks.require(missing == 0, "views", "all come before the end", f"{missing} missing")
         self._archive.close()
         cameras = self._cameras.resized(self._photos.original_sizes)
-        paths = {name: self._folder / name for name in FILE_NAMES}
+        paths = {name: self._folder / name for name in SCENE_FILES}
         unposed = write_cameras_json(
             paths["cameras.json"], cameras, self._photos.names, name=self._folder.name
         )

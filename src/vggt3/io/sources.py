@@ -100,8 +100,13 @@ def relative_names(paths: Sequence[Path]) -> list[str]:
     try:
         root = Path(os.path.commonpath([path.parent for path in absolute]))
     except ValueError:  # Windows drives have no folder in common.
-        return [path.as_posix().replace(":", "").lstrip("/") for path in absolute]
-    return [path.relative_to(root).as_posix() for path in absolute]
+        return [_text(path.as_posix().replace(":", "").lstrip("/")) for path in absolute]
+    return [_text(path.relative_to(root).as_posix()) for path in absolute]
+
+
+def _text(name: str) -> str:
+    r"""``name`` as UTF-8 can hold it: bytes that are no text become ``\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:

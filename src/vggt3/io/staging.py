@@ -11,6 +11,9 @@ from pathlib import Path
 
 from vggt3 import checks
 
+SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
+"""What a scene's folder holds; a folder that holds anything else is never replaced."""
+
 
 @contextmanager
 def staged(
@@ -78,7 +81,10 @@ def _why_not_ours(place: Path, keep: Sequence[Path]) -> str | None:
     try:
         content = json.loads(cameras.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
+        content = None
+    strange = sorted(entry.name for entry in place.iterdir() if entry.name not in SCENE_FILES)
+    if strange:
+        return f"a folder with '{strange[0]}', which vggt3 did not write"
     kind = content.get("pose_kind", "estimated") if isinstance(content, dict) else "estimated"
     return None if kind == "estimated" else f"a capture with poses of kind '{kind}'"
 

@@ -6,11 +6,21 @@ import os
 from collections.abc import Sequence
 
 from vggt3 import checks
+from vggt3.io import photos as photo_files
 from vggt3.io.photo_set import PhotoSet, Progress
 from vggt3.io.photos import read_photos
+from vggt3.io.resize import model_size
 from vggt3.io.sources import Source, is_video
 from vggt3.io.video import read_video
 from vggt3.types import PATCH
+
+
+def peek_sizes(source: Source, long_side: int) -> list[tuple[int, int]]:
+    """(height, width) of the views to come, before a pixel is read; a video counts as one."""
+    entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    if any(is_video(entry) for entry in entries):
+        return [model_size((9, 16), long_side)]
+    return photo_files.peek_sizes(source, long_side)
 
 
 def read_views(

@@ -29,6 +29,7 @@ class ModelChoice:
     """Of the random weights of --preset."""
 
     def __post_init__(self) -> None:
+        checks.require(0 <= self.seed < 2**63, "--seed", "be between 0 and 2⁶³ - 1", self.seed)
         for name in ("weights", "adapter"):
             checks.require(
                 self.preset is None or getattr(self, name) is None,

@@ -109,6 +109,17 @@ class DenseHead(nn.Module):
         size: tuple[int, int],  # image height, width
     ) -> tuple[Tensor, Tensor]:
         """Raw values [N, channels, H, W] in fp32, and confidence [N, H, W] = 1 + exp."""
+        x = self.output3(self.decode(features, grid, size))
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return x[:, :-1], 1 + x[:, -1].exp()
+
+    def decode(
+        self,
+        features: list[Tensor],  # four of [N, rows·columns, 2C]
+        grid: tuple[int, int],
+        size: tuple[int, int],
+    ) -> Tensor:
+        """All but the last 1×1, which alone knows what the map is of: [N, E, H, W]."""
         aspect = size[1] / size[0]
         levels = [self._level(n, x, grid, aspect) for n, x in enumerate(features)]
         x, skip = levels[3], None
@@ -119,9 +130,7 @@ class DenseHead(nn.Module):
             skip = levels[n - 1] if n else None
         x = upsample(self.output1(x), size)
         x = x + EMBEDDING_SCALE * uv_embedding(*size, x.shape[1], aspect, x)
-        x = self.output3(relu(self.output2(x)))
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return x[:, :-1], 1 + x[:, -1].exp()
+        return relu(self.output2(x))
 
     def _level(self, n: int, x: Tensor, grid: tuple[int, int], aspect: float) -> Tensor:
         """Tokens of one layer → a map of the common width at its own resolution."""

@@ -52,8 +52,11 @@ class Encoder(nn.Module):
         grid = (images.shape[-2] // PATCH, images.shape[-1] // PATCH)
         dtype = self.patch.weight.dtype
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        mean = torch.tensor(MEAN, device=images.device, dtype=dtype)[:, None, None]
-        deviation = torch.tensor(DEVIATION, device=images.device, dtype=dtype)[:, None, None]
+        # Filled on the device: numbers sent to it would wait for all that it has yet to do.
+        mean, deviation = (
+            torch.stack([images.new_full((), s, dtype=dtype) for s in statistic])[:, None, None]
+            for statistic in (MEAN, DEVIATION)
+        )
         x = self.patch((images.to(dtype) / scale - mean) / deviation)  # [B, E, rows, columns]
         x = x.flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)

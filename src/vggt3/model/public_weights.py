@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -86,12 +87,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 def _unpickle(path: Path) -> Any:
     try:
         archive = zipfile.is_zipfile(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+        with warnings.catch_warnings(action="ignore"):  # the refusal below says it
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except pickle.UnpicklingError as error:
         wants = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wants:
             refuse(path, "hold tensors only", f"a pickle that calls {wants[1]}: refused")
-        refuse(path, "be a whole PyTorch checkpoint", str(error).partition("\n")[0])
+        refuse(path, "be a PyTorch checkpoint of tensors", "a pickle of something else: refused")
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
         refuse(path, "be a whole PyTorch checkpoint", str(error).partition("\n")[0] or "no end")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from vggt3 import checks
 from vggt3.training.module import Training
 from vggt3.training.parts import save_parts
+
+MOST_SKIPPED = 0.1
+"""Share of the steps between two reports that may have no finite gradient."""
 
 
 class Deadline(Callback):
@@ -65,6 +67,8 @@ class Report(Callback):
         if trainer.global_step % self.every and not trainer.should_stop:
             return
         means = pl_module.report()
+        for logger in trainer.loggers:
+            logger.log_metrics({f"train/{k}": v for k, v in means.items()}, trainer.global_step)
         now = time.monotonic()
         rate = self._scenes_since / max(now - self._since, 1e-9)
         self._since, self._scenes_since = now, 0
@@ -74,8 +78,8 @@ class Report(Callback):
             f"step {trainer.global_step}  {now - self._begun:.0f} s  {self.scenes} scenes  "
             f"{rate:.0f}/s  lr {lr:.2e}  {terms}"
         )
-        if not math.isfinite(means.get("loss", 0.0)):
-            self.say("the loss is not finite: stopping")
+        if means.get("skipped", 0.0) > MOST_SKIPPED:
+            self.say("too many steps without a finite gradient: stopping")
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

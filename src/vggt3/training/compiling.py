@@ -1,7 +1,7 @@
 """torch.compile where a training step spends its time; state dicts keep their names.
 
-Whole blocks, the encoder, the heads and the dense losses are one graph each, so that equal
-blocks share one compilation and a change of shape compiles little again.
+Blocks, dense heads and dense losses are one graph each, so that equal blocks share one
+compilation (all that a view alone decides, all recipes of as many pictures too).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -43,32 +42,18 @@ class CompiledConduct(Conduct):
 def compile_parts(model: VGGT3) -> None:
     """Compile the model's parts in place. Under :func:`uncompiled` they run as written."""
     torch._dynamo.config.recompile_limit = GRAPHS_A_FUNCTION
-    parts = (
-        model.encoder,
-        *model.aggregator.frame_blocks,
-        model.camera_head,
-        model.depth_head,
-        model.point_head,
-    )
-    for part in parts:
-        part.compile(dynamic=False)
+    for block in (*model.encoder.blocks, *model.aggregator.frame_blocks):
+        block.compile(dynamic=False)
+    for head in (model.depth_head, model.point_head):
+        head.decode = torch.compile(head.decode, dynamic=False)  # type: ignore[method-assign]
+    for layer in range(model.config.layers):
+        attn = model.aggregator.block(layer).attn
+        if attn.linear:
+            attn.settle = torch.compile(  # type: ignore[method-assign]
+                attn.settle, dynamic=False
+            )
 
 
 def uncompiled() -> Any:
     """A region in which compiled parts run as written (validation meets them seldom)."""
     return torch.compiler.set_stance("force_eager")
-
-
-def remember(file: Path) -> None:
-    """Write what was compiled in this process, for :func:`recall` on a like machine."""
-    found = torch.compiler.save_cache_artifacts()
-    if found is not None:
-        file.write_bytes(found[0])
-
-
-def recall(file: Path) -> None:
-    """Take over what an earlier process compiled; what does not fit is compiled again.
-
-    The file holds compiled code: only ever give it one of your own.
-    """
-    torch.compiler.load_cache_artifacts(file.read_bytes())

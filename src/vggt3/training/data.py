@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from vggt3 import checks
 from vggt3.data.procedural.bank import Bank
 from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.render import Renderer as Way
 from vggt3.data.procedural.scene import SceneBatch, SceneParameters, collate
 from vggt3.training.curriculum import RecipeScenes, Steps, parse_recipes
 from vggt3.training.rendering import Rendered, Renderer
@@ -40,6 +41,8 @@ class DataOptions:
     """Processes that draw scenes; -1 is all cores but one on a GPU machine, else none."""
     samples: int = 1
     """Rays a pixel for its colour: 1, or 4 for smooth edges."""
+    renderer: Way = "auto"
+    """torch, triton (on a CUDA device) or auto, the fastest that is there."""
 
     def __post_init__(self) -> None:
         checks.require(self.samples in (1, 4), "--samples", "be 1 or 4", self.samples)
@@ -88,6 +91,8 @@ class ProceduralData(LightningDataModule):
         self.look = look or ProceduralConfig()
         self.recipes = parse_recipes(self.options.recipes)
         self.bank = bank
+        self.shared = False
+        """All processes see the same scenes (and share their views)."""
         self._validation: list[SceneBatch] | None = None
 
     @property
@@ -98,25 +103,46 @@ class ProceduralData(LightningDataModule):
 
     def renderer(self) -> Renderer:
         """Parameters → pictures on the training device."""
-        return Renderer(self.device, self.bank, self.options.samples)
+        return Renderer(self.device, self.bank, self.options.samples, self.options.renderer)
 
     def train_dataloader(self) -> Rendered:
         """Batches from the current step on, without end."""
         trainer = self.trainer
         assert trainer is not None
-        steps = Steps(
-            self.recipes,
-            self.options.seed,
-            first=trainer.global_step,
-            rank=trainer.global_rank,
-            ranks=trainer.world_size,
-        )
+        steps = self.steps(trainer.global_step * trainer.accumulate_grad_batches)
         scenes = RecipeScenes(self.recipes, self.look, self.options.seed)
         workers = self.options.workers
         if workers < 0:
             cores = (os.cpu_count() or 1) // max(1, trainer.num_devices)
             workers = max(1, cores - 1) if self.device.type == "cuda" else 0
         return Rendered(Batches(steps, scenes, workers), self.renderer())
+
+    def steps(self, first: int, count: int | None = None) -> Steps:
+        """This process's batches from ``first`` on."""
+        assert self.trainer is not None
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        if self.shared:
+            rank, ranks = 0, 1
+        return Steps(self.recipes, self.options.seed, first, count, rank, ranks)
+
+    def drawn(self, batch: int) -> SceneParameters:
+        """The scenes of one batch of training."""
+        scenes = RecipeScenes(self.recipes, self.look, self.options.seed)
+        return next(iter(Batches(self.steps(batch, 1), scenes)))
+
+    def scenes_of(self, step: int) -> str:
+        """Which scenes a step of this process sees, in words."""
+        assert self.trainer is not None
+        each = self.trainer.accumulate_grad_batches
+        keys = [key for batch in self.steps(step * each, each) for key in batch]
+        names = self.options.recipes.split(",")
+        first, last = keys[0], keys[-1]
+        return f"seed {self.options.seed}, scenes {first[1]}-{last[1]} of {names[first[0]]}"
+
+    @property
+    def described(self) -> str:
+        """What is learned from, in words."""
+        return f"seed {self.options.seed}, {self.options.recipes}"
 
     def transfer_batch_to_device(
         self, batch: SceneBatch, device: torch.device, dataloader_idx: int
@@ -127,11 +153,25 @@ class ProceduralData(LightningDataModule):
     def val_dataloader(self) -> DataLoader[SceneBatch]:
         """The held-out batches, rendered once."""
         if self._validation is None:
-            recipes = parse_recipes(self.options.val_recipe)
-            seed = HELD_OUT + self.options.val_seed
-            steps = Steps(recipes, seed, count=self.options.val_batches)
-            batches = Batches(steps, RecipeScenes(recipes, self.look, seed))
-            render = self.renderer()
-            self._validation = [render(parameters) for parameters in batches]
-        held_out: Any = self._validation
-        return DataLoader(held_out, batch_size=None)
+            self._validation = self._held_out(HELD_OUT + self.options.val_seed)
+        return _given(self._validation)
+
+    def test_dataloader(self) -> DataLoader[SceneBatch]:
+        """As many batches again that no validation has seen."""
+        return _given(self._held_out(2 * HELD_OUT + self.options.val_seed))
+
+    def predict_dataloader(self) -> DataLoader[SceneBatch]:
+        """The held-out batches."""
+        return self.val_dataloader()
+
+    def _held_out(self, seed: int) -> list[SceneBatch]:
+        recipes = parse_recipes(self.options.val_recipe)
+        steps = Steps(recipes, seed, count=self.options.val_batches)
+        batches = Batches(steps, RecipeScenes(recipes, self.look, seed))
+        render = self.renderer()
+        return [render(parameters) for parameters in batches]
+
+
+def _given(batches: Any) -> DataLoader[SceneBatch]:
+    """Batches as they are, looked at without touching the training's random numbers."""
+    return DataLoader(batches, batch_size=None, generator=torch.Generator())

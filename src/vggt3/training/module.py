@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from vggt3.types import Views
 STILL = 0.01
 """Baselines shorter than this share of the scene's median depth have no direction."""
 
+ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class LearningOptions:
@@ -33,6 +35,8 @@ class LearningOptions:
     (everything)."""
     checkpointing: bool = False
     """Keep only block borders in memory and compute the rest again in the backward pass."""
+    dense_every: int = 1
+    """In training the dense heads see every n-th view of a scene, another one each step."""
     compile: bool = False
     """Compile the blocks, heads and losses with torch.compile."""
 
@@ -99,36 +103,51 @@ class Training(LightningModule):
         moving = [p for group in optimizer.param_groups for p in group["params"]]
         limit = self.optimizing.clip or torch.inf
         norm = torch.nn.utils.clip_grad_norm_(moving, limit)
-        self._note({"gradient": norm})
+        skip = (~norm.isfinite()).float()
+        if optimizer.defaults.get("fused"):
+            optimizer.found_inf = skip  # type: ignore[attr-defined]  # a fused step heeds it
+        self._note({"gradient": norm.nan_to_num(0, 0), "skipped": skip})
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
         """The loss of one batch of scenes."""
-        stages, maps = self.predict_batch(batch)
-        terms, loss = self.loss(batch, stages, maps)
+        every = self.learning.dense_every
+        shown = slice(self.global_step % every, None, every)
+        if batch.images.shape[1] <= shown.start:
+            shown = slice(None)
+        stages, maps = self.predict_batch(batch, shown)
+        terms, loss = self.loss(batch, stages, maps, shown)
         self.seen_steps += 1
-        self._note({"loss": loss, **terms})
+        self._note({n: t.nan_to_num(0, 0) for n, t in {"loss": loss, **terms}.items()})
         return loss
 
-    def predict_batch(self, batch: SceneBatch) -> tuple[list[Tensor], DenseMaps]:
-        """The pose encodings [B, V, 9] after each refinement, and the dense maps."""
-        views = Views.from_tensor(batch.images)
-        trunk = self.model.read(views, self.conduct)
-        maps = self.model.dense(trunk.features[0], views.groups[0])
+    def predict_batch(
+        self, batch: SceneBatch, shown: slice = ALL
+    ) -> tuple[list[Tensor], DenseMaps]:
+        """The pose encodings [B, V, 9] after each refinement, and the ``shown`` views' maps."""
+        trunk = self.model.read(Views.from_tensor(batch.images), self.conduct)
+        features = tuple(x[:, shown] for x in trunk.features[0])
+        maps = self.model.dense(features, Views.from_tensor(batch.images[:, shown]).groups[0])
         return self.model.poses(trunk), maps
 
     def loss(
-        self, batch: SceneBatch, stages: list[Tensor], maps: DenseMaps
+        self, batch: SceneBatch, stages: list[Tensor], maps: DenseMaps, shown: slice = ALL
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Every term, unweighted, and their weighted sum; always in fp32 or wider."""
         with torch.autocast(batch.images.device.type, enabled=False):
             target = targets(batch, self.model.config.pixel_offset)
             terms = {"camera": losses.camera_term(stages, target, self.weights)}
+            # As views without scenes: one shape whatever number of views a scene has.
             terms |= self.dense_terms(
-                maps.depth,
-                maps.depth_confidence,
-                maps.points,
-                maps.points_confidence,
-                target,
+                maps.depth.flatten(0, 1),
+                maps.depth_confidence.flatten(0, 1),
+                maps.points.flatten(0, 1),
+                maps.points_confidence.flatten(0, 1),
+                replace(
+                    target,
+                    depth=target.depth[:, shown].flatten(0, 1),
+                    points=target.points[:, shown].flatten(0, 1),
+                    valid=target.valid[:, shown].flatten(0, 1),
+                ),
                 self.weights,
             )
             return terms, losses.total(terms, self.weights)

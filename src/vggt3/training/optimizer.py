@@ -23,6 +23,8 @@ class OptimizerOptions:
     """Highest learning rate."""
     lr_last: float = 0.02
     """Learning rate at the end, as a share of the highest."""
+    decay: float = 1.0
+    """Share of the run, at its end, over which the learning rate falls on a cosine; 0 is never."""
     warmup: int = 1000
     """Steps until the highest learning rate, at most a tenth of a run of known length."""
     weight_decay: float = 0.05
@@ -35,6 +37,7 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         checks.require(self.lr > 0, "--lr", "be positive", self.lr)
         checks.require(0 <= self.lr_last <= 1, "--lr-last", "be between 0 and 1", self.lr_last)
+        checks.require(0 <= self.decay <= 1, "--decay", "be between 0 and 1", self.decay)
         checks.require(self.warmup >= 0, "--warmup", "be at least 0", self.warmup)
         checks.require(self.clip >= 0, "--clip", "be at least 0", self.clip)
 
@@ -42,7 +45,9 @@ class OptimizerOptions:
         """The learning rate of ``step`` (from 0) with ``progress`` in [0, 1] of the run done."""
         warmup = self.warmup if steps is None else min(self.warmup, math.ceil(steps / 10))
         rise = min(1.0, (step + 1) / max(1, warmup))
-        fall = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
+        left = 1 - min(max(progress, 0.0), 1.0)
+        fallen = 1 - left / self.decay if left < self.decay else 0.0
+        fall = 0.5 * (1 + math.cos(math.pi * fallen))
         return self.lr * rise * (self.lr_last + (1 - self.lr_last) * fall)
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.model import weights, weights_saving
+from vggt3.model import weight_files, weights, weights_saving
 from vggt3.model.names import is_adapter
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training import freezing
@@ -135,16 +135,33 @@ def load_encoder(model: VGGT3, file: Path) -> None:
     model.load_state_dict(tensors, strict=False)
 
 
-def publish(model: VGGT3, encoder: Path, name: str) -> None:
+def publish(
+    model: VGGT3, encoder: Path, name: str, record: Mapping[str, str] | None = None
+) -> None:
     """Write ``NAME.safetensors`` and ``NAME.BACKEND.safetensors`` beside the encoder's file.
 
-    ``model`` is what :func:`load_encoder` and :func:`load_parts` made.
+    ``model`` is what :func:`load_encoder` and :func:`load_parts` made, ``record`` how it was
+    trained. A softmax adapter comes with its backbone; any other needs that backbone's file.
+
+    Raises:
+        DataError: an adapter for another backbone than the one that lies there.
     """
     backends = "+".join(dict.fromkeys(spec.name for spec in model.specs))
     main = encoder.parent / f"{name}.safetensors"
-    backbone = weights_saving.save_backbone(main, model, encoder=encoder)
+    if backends == "softmax":
+        backbone = weights_saving.save_backbone(main, model, encoder=encoder, record=record)
+    else:
+        backbone = weights.fingerprint(model.state_dict())
+        stored = weight_files.read_header(main).fingerprint
+        checks.require(
+            stored == backbone,
+            str(main),
+            f"be the backbone of the {backends} adapter",
+            f"another one ({stored[:12]}…)",
+            error=checks.DataError,
+        )
     adapter = encoder.parent / f"{name}.{backends}.safetensors"
-    weights_saving.save_adapter(adapter, model, backbone=backbone)
+    weights_saving.save_adapter(adapter, model, backbone=backbone, record=record)
 
 
 def _read(files: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, str]]:

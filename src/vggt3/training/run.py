@@ -15,7 +15,6 @@ from vggt3 import checks
 from vggt3.attention.registry import plan_layers
 from vggt3.model.config import preset as preset_of
 from vggt3.model.vggt3 import VGGT3
-from vggt3.training import compiling
 from vggt3.training.callbacks import Deadline, Keep, Profile, Report
 from vggt3.training.data import ProceduralData
 from vggt3.training.module import Training
@@ -40,8 +39,6 @@ class RunOptions:
     """Of the weights that start from random numbers."""
     profile: int = 0
     """Step from which a few are profiled into profile.txt; 0 is none."""
-    compiled: Path | None = None
-    """What an earlier run on the same kind of machine compiled (its compiled.bin)."""
 
     def __post_init__(self) -> None:
         checks.require(
@@ -103,13 +100,9 @@ def run(
         default_root_dir=output,
     )
     report.say(describe(module))
-    if options.compiled is not None:
-        compiling.recall(options.compiled)
     began = time.monotonic()
     trainer.fit(module, data)
     report.say(f"trained for {time.monotonic() - began:.0f} s")
-    if module.learning.compile:
-        compiling.remember(output / "compiled.bin")
     trainer.limit_val_batches = 1.0
     scores = trainer.validate(module, data, verbose=False)
     return dict(scores[0]) if scores else {}

@@ -63,7 +63,7 @@ def strip_entry(
     depth = view.depth.detach().to("cpu", torch.float32)[::step, ::step].numpy().copy()
     pixels = Image.fromarray(image.detach().cpu().permute(1, 2, 0).numpy())
     small = pixels.resize((depth.shape[1], depth.shape[0]), Image.Resampling.BOX)
-    return StripEntry(name, np.asarray(small), depth)
+    return StripEntry(" ".join(name.split()), np.asarray(small), depth)
 
 
 def write_preview(

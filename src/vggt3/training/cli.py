@@ -1,0 +1,309 @@
+"""``vggt3 fit | validate | test | predict``: Lightning's command line around a :class:`Fitting`.
+
+The settings are groups of plain dataclasses; weights and attention stand at the top level, as in
+every other command. A checkpoint contributes tensors and facts, never settings or classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from vggt3 import checks
+from vggt3.attention.registry import DEFAULT
+from vggt3.losses import LossWeights
+from vggt3.model import opening
+from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import LoadedModel
+from vggt3.training import checkpoints, settings
+from vggt3.training.data import ProceduralData
+from vggt3.training.fit import Fitting
+from vggt3.training.keeping import LAST, Files, Keeper, Lines, Predictions
+from vggt3.training.module import LearningOptions
+from vggt3.training.optimizer import OptimizerOptions
+from vggt3.training.scenes import SceneOptions
+from vggt3.training.sequence import SharedFitting
+
+ABOUT = {
+    "fit": "Train global attention (or with --train-all a whole model) on procedural scenes.",
+    "validate": "Score a model on the held-out procedural scenes.",
+    "test": "Score a model on procedural scenes that neither fit nor validate sees.",
+    "predict": "Write a model's cameras and depth of the held-out scenes beside the truth.",
+}
+
+
+def machine_defaults() -> dict[str, Any]:
+    """Defaults that a GPU and a CPU do not share."""
+    if torch.cuda.is_available():
+        return {
+            "trainer.max_steps": 5000,
+            "trainer.precision": "bf16-mixed",
+            "trainer.benchmark": True,
+            "trainer.val_check_interval": 1000,
+            "report_every": 50,
+            "save_every": 500,
+        }
+    return {
+        "trainer.max_steps": 100,
+        "trainer.accelerator": "cpu",
+        "trainer.devices": 1,
+        "data.views": 4,
+        "data.size": (112, 112),
+        "data.scenes": 2,
+        "data.val_batches": 8,
+        "optimizer.warmup": 10,
+        "report_every": 10,
+        "save_every": 20,
+    }
+
+
+FITTING = "have settings that fit together"
+
+TRAINER = {
+    "max_epochs": -1,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+    "use_distributed_sampler": False,
+    "inference_mode": False,
+}
+
+
+class FitCLI(LightningCLI):
+    """Parses, and builds module, data and trainer; :meth:`run` does what was asked."""
+
+    def __init__(self, command: str, args: Sequence[str]) -> None:
+        self.command = command
+        super().__init__(
+            Fitting,
+            ProceduralData,
+            save_config_callback=SaveConfigCallback if command == "fit" else None,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults=dict(TRAINER),
+            seed_everything_default=False,
+            parser_kwargs={
+                "prog": f"vggt3 {command}",
+                "description": ABOUT[command],
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
+            args=list(args),
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What stands at the top level."""
+        super().add_default_arguments_to_parser(parser)
+        parser.add_class_arguments(ModelChoice, None, instantiate=False)
+        add = parser.add_argument
+        add("--output", "-o", type=Path | None, help="Folder to write (default: fits/BACKEND).")
+        add("--overwrite", action="store_true", help="Replace what an earlier fit left there.")
+        add("--ckpt_path", type=Path | None, help="Go on from this checkpoint (last.ckpt).")
+        add("--train_all", action="store_true", help="Let all but the encoder learn.")
+        add("--share_views", action="store_true", help="Processes share each scene's views.")
+        add("--tensorboard", action="store_true", help="Log for TensorBoard too.")
+        add("--report_every", type=int, default=10, help="Steps between printed lines.")
+        add("--save_every", type=int, default=100, help="Steps between checkpoints.")
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The groups."""
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.add_class_arguments(SceneOptions, "data", skip={"bank", "photos"})
+        parser.add_class_arguments(LearningOptions, "learning")
+        parser.add_class_arguments(OptimizerOptions, "optimizer")
+        parser.add_class_arguments(LossWeights, "loss")
+        parser.set_defaults({f"trainer.{k}": v for k, v in self.trainer_defaults.items()})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The defaults of this machine."""
+        parser.set_defaults(machine_defaults())
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; an error is one line that names the option."""
+        names = settings.Names([*parser.get_defaults().keys(), "config", "trainer.callbacks"])
+        try:
+            words = settings.spelled(args, names)
+            settings.check_files(words, names)
+            self.config = parser.parse_args(words)
+        except argparse.ArgumentError as error:
+            raise checks.UsageError(settings.reworded(error.message or str(error))) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint's hyperparameters are no settings: nothing of them is parsed."""
+
+    def instantiate_classes(self) -> None:
+        """Model, data and trainer."""
+        # jsonargparse renamed it; both names are in the range of versions that we take.
+        build = getattr(self.parser, "instantiate", None) or self.parser.instantiate_classes
+        self.config_init = build(self.config)
+        given = self.config_init
+        names = [field.name for field in fields(ModelChoice)]
+        self.choice = ModelChoice(**{name: given[name] for name in names})
+        self.scenes: SceneOptions = given.data
+        self.resumed = None
+        if given.ckpt_path is not None:
+            self.resumed = checkpoints.read(given.ckpt_path)
+            self.choice = checkpoints.continued(self.choice, self.resumed)
+        elif given.train_all and self.choice.attention is None:
+            self.choice = replace(self.choice, attention="softmax")
+        self.output = self._output(given.output, given.ckpt_path)
+        self.loaded = self._model()
+        learning: LearningOptions = given.learning
+        if given.train_all:
+            learning = replace(learning, train="all")
+        checks.require(
+            learning.dense_every == 1 or not given.share_views,
+            "--share-views",
+            "stand beside --learning.dense_every 1",
+            learning.dense_every,
+        )
+        kind = SharedFitting if given.share_views else Fitting
+        self.model = kind(self.loaded, learning, given.optimizer, given.loss, self.choice.seed)
+        self.datamodule = ProceduralData(self.scenes.counts(), self.scenes.look())
+        self.datamodule.shared = given.share_views
+        whole = learning.train != "adapter" or self.choice.preset is not None
+        self.files = Files(self.output, whole)
+        self.lines = Lines(given.report_every, self.output / "log.txt")
+        self.trainer_defaults["callbacks"] = [self.lines]
+        if self.command == "fit":
+            self.trainer_defaults["callbacks"].append(
+                Keeper(self.files, given.save_every, self.lines)
+            )
+        if self.command == "predict":
+            self.trainer_defaults["callbacks"].append(Predictions(self.output))
+        options = self._logging()
+        try:
+            self.trainer = self.instantiate_trainer(**options)
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            checks.fail("--trainer", FITTING, f"'{error}'")
+
+    def _output(self, named: Path | None, ckpt_path: Path | None) -> Path:
+        if named is not None:
+            return named
+        if ckpt_path is not None:
+            return ckpt_path.parent
+        folder = "fits" if self.command == "fit" else self.command
+        return Path(folder) / (self.choice.attention or DEFAULT)
+
+    def _model(self) -> LoadedModel:
+        fits = self.command == "fit" or self.resumed is not None
+        loaded = (opening.start_model if fits else opening.open_model)(self.choice)
+        encoder = opening.SHIPPED / f"{self.choice.preset}.encoder{opening.SUFFIX}"
+        if self.choice.preset is not None and encoder.is_file():
+            tensors = opening.encoder_tensors(self.choice.preset)
+            loaded.model.load_state_dict(tensors, strict=False)
+        return loaded
+
+    def _logging(self) -> dict[str, Any]:
+        wanted = self.config_init.trainer.logger
+        kept: dict[str, Any] = {"default_root_dir": str(self.output)}
+        if wanted not in (None, True):
+            return {**kept, "logger": wanted}
+        if self.command != "fit":
+            return {**kept, "logger": False}
+        loggers: list[Logger] = [CSVLogger(self.output, name="logs")]
+        if self.config_init.tensorboard:
+            try:
+                from lightning.pytorch.loggers import TensorBoardLogger
+
+                loggers.append(TensorBoardLogger(self.output, name="tensorboard"))
+            except ModuleNotFoundError as error:
+                told = "find TensorBoard (pip install 'vggt3[train]')"
+                raise checks.UsageError(f"--tensorboard must {told}, got none") from error
+        return {**kept, "logger": loggers}
+
+    def check_output(self) -> None:
+        """Refuse to write over an earlier fit by accident.
+
+        Raises:
+            UsageError: there is a checkpoint, and nothing says to go on or to replace it.
+        """
+        last = self.files.last()
+        fresh = self.resumed is None and not self.config_init.overwrite
+        if fresh and self.trainer.is_global_zero and last.exists():
+            checks.fail(
+                f"--output {self.output}",
+                f"hold no earlier fit (--ckpt_path {last} goes on, --overwrite starts over)",
+                LAST,
+            )
+        self.output.mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Fit, validate, test or predict."""
+        ckpt_path = self.config_init.ckpt_path
+        if self.resumed is not None:
+            ours = self.model.facts(self.datamodule.described)
+            note = checkpoints.check_continues(ckpt_path, self.resumed, ours)
+            if note:
+                print(f"vggt3: note: {note}", file=sys.stderr)
+        path = None if ckpt_path is None else str(ckpt_path)
+        if self.command == "fit":
+            self.check_output()
+            self.fit(path)
+            return
+        call = getattr(self.trainer, self.command)
+        options: dict[str, Any] = {"verbose": False}
+        if self.command == "predict":
+            options = {"return_predictions": False}
+        call(self.model, self.datamodule, ckpt_path=path, weights_only=True, **options)
+        if self.command == "predict" and self.trainer.is_global_zero:
+            print(f"written: {self.output / 'predictions'}")
+
+    def fit(self, ckpt_path: str | None) -> None:
+        """Train, validate, and say how to use what was trained."""
+        if self.scenes.recipes is None and self.scenes.rounded != tuple(self.scenes.size):
+            self.lines.say(f"--data.size {self.scenes.size} rounded to {self.scenes.rounded}")
+        if torch.cuda.is_available():
+            # What must be fp32 is a sum or small; tf32 products round finer than the bf16 around.
+            torch.set_float32_matmul_precision("high")
+        self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=True)
+        if self.trainer.limit_val_batches:
+            self.trainer.validate(self.model, self.datamodule, verbose=False)
+        self.lines.say(f"written: {self.files.adapter(self.model)}")
+        self.lines.say(f"use it: {self.files.use(self.model, self.choice.weights)}")
+
+
+def start(command: str, args: Sequence[str]) -> None:
+    """Parse and run; Lightning's own complaints become one line."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    try:
+        FitCLI(command, args).run()
+    except MisconfigurationException as error:
+        checks.fail("--trainer", FITTING, f"'{error}'")
+
+
+def fit(args: Sequence[str]) -> None:
+    """Train global attention."""
+    start("fit", args)
+
+
+def validate(args: Sequence[str]) -> None:
+    """Score on held-out scenes."""
+    start("validate", args)
+
+
+def test(args: Sequence[str]) -> None:
+    """Score on scenes that no fit and no validation sees."""
+    start("test", args)
+
+
+def predict(args: Sequence[str]) -> None:
+    """Write predictions of the held-out scenes."""
+    start("predict", args)

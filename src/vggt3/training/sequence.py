@@ -1,0 +1,108 @@
+"""One scene over several processes: each holds some of its views (``--share-views``).
+
+Every process draws the same scenes. Deltas, the scene's scale and the counts of the losses are
+summed while a step is computed; each process's loss is its share of the whole, so the gradient of
+the whole is the sum of theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from vggt3 import losses
+from vggt3.data.procedural.scene import SceneBatch
+from vggt3.distributed import World
+from vggt3.model.vggt3 import DenseMaps
+from vggt3.training.fit import Fitting
+from vggt3.training.module import ALL
+from vggt3.types import Views
+
+OWN = ("gradient", "skipped")
+"""Of what is reported, what every process already has in whole."""
+
+
+class SharedFitting(Fitting):
+    """A :class:`Fitting` whose processes share the views of each training scene.
+
+    Held-out scenes are read by each process alone.
+    """
+
+    def on_train_start(self) -> None:
+        """Gradients are summed here, after the last backward pass of a step."""
+        super().on_train_start()
+        wrapped = self.trainer.strategy.model
+        if isinstance(wrapped, DistributedDataParallel):
+            wrapped.require_backward_grad_sync = False
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Sum the processes' gradients, then go on as one process does."""
+        self.sum_gradients()
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def sum_gradients(self) -> None:
+        """Give every process the gradient of the whole; a tensor unused here counts as zero."""
+        world = World.current()
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                own = parameter.grad
+                own = torch.zeros_like(parameter) if own is None else own
+                parameter.grad = world.sum(own)
+
+    def predict_batch(
+        self, batch: SceneBatch, shown: slice = ALL
+    ) -> tuple[list[Tensor], DenseMaps]:
+        """The pose encodings [B, V, 9] of all views; the dense maps of the views held here."""
+        if not self.training:
+            return super().predict_batch(batch, shown)
+        world, count = World.current(), batch.images.shape[1]
+        views = Views.from_tensor(batch.images).shard(*world.share(count))
+        trunk = self.model.read(views, replace(self.conduct, world=world))
+        return self.model.poses(trunk), self.model.dense(trunk.features[0], views.groups[0])
+
+    def loss(
+        self, batch: SceneBatch, stages: list[Tensor], maps: DenseMaps, shown: slice = ALL
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """This process's share of every term, and of their weighted sum."""
+        if not self.training:
+            return super().loss(batch, stages, maps, shown)
+        world = World.current()
+        own = slice(*world.share(batch.images.shape[1]))
+        with torch.autocast(batch.images.device.type, enabled=False):
+            target = losses.normalised_targets(
+                batch.camera_from_world[:, own],
+                batch.intrinsics[:, own],
+                batch.depth[:, own],
+                batch.valid[:, own],
+                self.model.config.pixel_offset,
+                world,
+            )
+            mine = [stage[:, own] for stage in stages]
+            terms = {"camera": losses.camera_term(mine, target, self.weights, world)}
+            terms |= losses.dense_terms(
+                maps.depth,
+                maps.depth_confidence,
+                maps.points,
+                maps.points_confidence,
+                target,
+                self.weights,
+                world,
+            )
+            return terms, losses.total(terms, self.weights)
+
+    def _note(self, values: dict[str, Tensor]) -> None:
+        """Add the whole of each term to what is reported next."""
+        shares: dict[str, Any] = {k: v.detach() for k, v in values.items() if k not in OWN}
+        if shares:
+            whole = World.current().sum(torch.stack(list(shares.values())))
+            values = {**values, **dict(zip(shares, whole.unbind(), strict=True))}
+        super()._note(values)

@@ -1,0 +1,112 @@
+"""A fit that was killed and goes on ends where the unbroken one does, bit for bit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from tests.training.fits import TINY, differing, fit, noisy, painted
+from vggt3.training.fit import Fitting
+from vggt3.training.keeping import Keeper
+from vggt3.training.rendering import Renderer
+
+WORDS = [*TINY, "--attention", "ttt_shortconv", "--trainer.max_steps", "6", "--save_every", "2"]
+WORDS += ["--optimizer.lr", "1e-2"]
+
+
+@pytest.fixture
+def random_steps(cheap: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fitting, "training_step", noisy(Fitting.training_step))
+
+
+def fit_until_killed(output: Path, step: int, threads: int) -> None:
+    """In a process of its own: the test's settings, and death after ``step`` steps."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    Renderer.__call__ = painted  # type: ignore[method-assign]
+    Fitting.training_step = noisy(Fitting.training_step)  # type: ignore[method-assign]
+    keep = Keeper.on_train_batch_end
+
+    def die(self: Keeper, trainer: Trainer, *args: object) -> None:
+        keep(self, trainer, *args)  # type: ignore[arg-type]
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Keeper.on_train_batch_end = die  # type: ignore[method-assign, assignment]
+    fit(output, *WORDS)
+
+
+@pytest.mark.usefixtures("random_steps")
+def test_killed_and_continued_is_the_unbroken_run(tmp_path: Path) -> None:
+    assert fit(tmp_path / "whole", *WORDS) == 0
+    broken = tmp_path / "broken"
+    spawned = multiprocessing.get_context("spawn").Process(
+        target=fit_until_killed, args=(broken, 3, torch.get_num_threads())
+    )
+    spawned.start()
+    spawned.join()
+    assert spawned.exitcode == -signal.SIGKILL
+    assert not list(broken.glob("*.safetensors"))
+    stored = torch.load(broken / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == 2, "the last of every two steps"
+    assert fit(broken, *WORDS, "--ckpt_path", str(broken / "last.ckpt")) == 0
+    assert differing(tmp_path / "whole", broken) == []
+    name = "backbone.ttt_shortconv.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (broken / name).read_bytes()
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.usefixtures("random_steps")
+@pytest.mark.parametrize("extra", [[], ["--trainer.accumulate_grad_batches", "2"]])
+def test_stopped_after_any_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str]
+) -> None:
+    words = [*WORDS[:-2], "--optimizer.lr", "1e-2", "--save_every", "1", *extra]
+    words += ["--trainer.val_check_interval", "2"]
+    assert fit(tmp_path / "whole", *words) == 0
+    keep = Keeper.on_train_batch_end
+    for step in range(1, 6):
+        broken = tmp_path / str(step)
+
+        def stop(self: Keeper, trainer: Trainer, *args: object, at: int = step) -> None:
+            keep(self, trainer, *args)  # type: ignore[arg-type]
+            if trainer.global_step == at:
+                raise Stop
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Keeper, "on_train_batch_end", stop)
+            assert fit(broken, *words) == 1
+        assert fit(broken, *words, "--ckpt_path", str(broken / "last.ckpt")) == 0
+        assert differing(tmp_path / "whole", broken) == [], step
+
+
+@pytest.mark.usefixtures("random_steps")
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tmp_path / "whole", *WORDS) == 0
+    steps = Fitting.training_step
+
+    def breaks(module: Fitting, batch: object, batch_idx: int) -> torch.Tensor:
+        loss = steps(module, batch, batch_idx)  # type: ignore[arg-type]
+        return loss * (torch.nan if module.global_step == 3 else 1)
+
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitting, "training_step", breaks)
+        assert fit(broken, *WORDS, debug=False) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert "step 4 (seed 1, scenes 3-3 of 3@28x28*1) must be finite" in told[0]
+    assert (broken / "backbone.ttt_shortconv.safetensors").is_file()
+    assert fit(broken, *WORDS, "--ckpt_path", str(broken / "last.ckpt")) == 0
+    assert differing(tmp_path / "whole", broken) == [], "what was kept is the state before step 4"
