@@ -202,3 +202,15 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_one_door_opens_for_both(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4")
     assert len(read_views([path], long_side=56, frames=4)) == 4
+
+
+def test_a_video_that_was_cut_off_says_so(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mkv", 60)
+    torn = tmp_path / "torn.mkv"
+    torn.write_bytes(whole.read_bytes()[: len(whole.read_bytes()) // 2])
+    assert read_video(whole, long_side=56).skipped == ()
+    (path, reason), *_ = read_video(torn, long_side=56).skipped
+    assert path == torn
+    assert "it ends after" in reason
+    with pytest.raises(DataError, match="must be whole"):
+        read_video(torn, long_side=56, strict=True)

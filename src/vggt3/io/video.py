@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+WHOLE = 0.9
+"""A video that ends before this share of what its header promises (and a second) was cut off."""
 SECONDS_BETWEEN_FRAMES = 0.5
 """Taken where neither ``every`` nor ``frames`` is given."""
 
@@ -50,10 +52,14 @@ def read_video(
     checked_long_side(long_side, patch)
     _check_choice(every, frames)
     place = existing(path, "video")
-    with _opened(place) as (container, stream):
-        wanted = _wanted_times(_packet_times(container, stream), every, frames)
-    photos: list[Photo] = []
     damage = _Damage(place, strict)
+    with _opened(place) as (container, stream):
+        promised = _promised_seconds(container, stream)
+        times = _packet_times(container, stream)
+        wanted = _wanted_times(times, every, frames)
+    if times and times[-1] - times[0] < promised * WHOLE - 1:
+        damage.note(f"it ends after {times[-1] - times[0]:.1f} s of {promised:.1f} s")
+    photos: list[Photo] = []
     with _opened(place) as (container, stream):
         fit = _Fit(long_side, patch, float(stream.sample_aspect_ratio or 1))
         for number, frame in _picked(_frames(container, stream, damage), wanted):
@@ -127,6 +133,15 @@ def _av() -> ModuleType:
         checks.fail(
             "a video", "be read through PyAV (pip install 'vggt3[video]')", "no module 'av'"
         )
+
+
+def _promised_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """How long the header says the pictures last; 0 where it does not say."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / 1e6  # a sound track could be longer than the pictures
+    return 0.0
 
 
 def _packet_times(container: InputContainer, stream: VideoStream) -> list[float]:
