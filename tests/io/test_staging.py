@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -160,3 +161,12 @@ def test_a_failing_last_step_brings_the_old_scene_back(
     with pytest.raises(KeyboardInterrupt), staged(out, overwrite=True):
         pass
     assert (out / "points.ply").read_text() == "old" and content(tmp_path) == ["out"]
+
+
+def test_a_full_disk_names_out(tmp_path: Path) -> None:
+    told = r"No space left.*out \(nothing was kept\)"
+    with pytest.raises(OSError, match=told), staged(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match=r"^broken data stream$"), staged(tmp_path / "out"):
+        raise OSError("broken data stream")
+    assert content(tmp_path) == []

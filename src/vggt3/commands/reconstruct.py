@@ -89,11 +89,7 @@ def reconstruct(
         if not plan:
             paths = [photo.path for photo in found.photos]
             with staged(work.output, overwrite, keep=paths) as folder:
-                try:
-                    rows = _run(work, found, folder, reading, bars)
-                except OSError as error:
-                    where = error.filename or f"{work.output} (nothing was kept)"
-                    raise OSError(error.errno, error.strerror, where) from error
+                rows = _run(work, found, folder, reading, bars)
     if plan:
         _print_table("plan", engine.plan(found.views()).describe())
         return

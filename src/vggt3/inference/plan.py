@@ -103,11 +103,15 @@ def make_plan(
         PlanError: nothing fits; says what it would need and what to change.
     """
     options = [(c, k) for k in (True, False) for c in ((chunk,) if chunk else CHUNKS)]
-    fixed = _fixed_parts(model, sizes, dtype)
+    measured, tokens = _measured(model, len(sizes)), _tokens(model, sizes)
+    fixed = _fixed_parts(model, tokens, dtype, measured)
+    projection = max(row[0] for row in measured)
     smallest = None
     for views, keep in options:
-        parts = (*fixed, *_working_parts(model, sizes, dtype, views, keep))
-        plan = Plan(len(sizes), _tokens(model, sizes), views, keep, parts, budget)
+        held, work = _working_bytes(model, sizes, dtype, views)
+        projections = ("projections", int((tokens if keep else held) * projection))
+        parts = (*fixed, projections, ("work on a chunk", work))
+        plan = Plan(len(sizes), tokens, views, keep, parts, budget)
         if plan.needed <= budget:
             return plan
         if smallest is None or plan.needed < smallest.needed:
@@ -145,15 +149,14 @@ def _measured(model: VGGT3, views: int) -> list[list[float]]:
 
 
 def _fixed_parts(
-    model: VGGT3, sizes: Sequence[tuple[int, int]], dtype: torch.dtype
+    model: VGGT3, tokens: int, dtype: torch.dtype, measured: list[list[float]]
 ) -> tuple[tuple[str, int], ...]:
     config, element = model.config, next(model.parameters()).element_size()
-    tokens = _tokens(model, sizes)
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     if dtype.itemsize < element:
         weights += sum(p.numel() for p in model.parameters()) * dtype.itemsize  # autocast's copies
     features = len(config.feature_layers) * tokens * 2 * config.width * element
-    states = sum(base + each * tokens for _, base, each in _measured(model, len(sizes)))
+    states = sum(base + each * tokens for _, base, each in measured)
     return (
         ("weights", weights),
         ("tokens", 2 * tokens * config.width * element),
@@ -162,22 +165,18 @@ def _fixed_parts(
     )
 
 
-def _working_parts(
-    model: VGGT3, sizes: Sequence[tuple[int, int]], dtype: torch.dtype, chunk: int, keep: bool
-) -> tuple[tuple[str, int], ...]:
+def _working_bytes(
+    model: VGGT3, sizes: Sequence[tuple[int, int]], dtype: torch.dtype, chunk: int
+) -> tuple[int, int]:
+    """Tokens of a chunk of the largest views, and the bytes that work on it takes."""
     config, element = model.config, dtype.itemsize
     views = min(chunk, len(sizes))
     largest = max(sizes, key=lambda size: size[0] * size[1])
     per_view = _patches(largest) + config.special
-    projection = max(row[0] for row in _measured(model, len(sizes)))
-    held = _tokens(model, sizes) if keep else views * per_view
     width = max(config.width, config.encoder.width)
     block = views * per_view * width * ACTIVATIONS * element
     finest = 64 * _patches(largest) * config.dense_features * element  # 8× the patch grid
     full = largest[0] * largest[1]
     half, last = config.dense_features // 2, config.dense_output
     head = 3 * finest + full * (2 * half + 2 * last) * element + full * 9 * 4
-    return (
-        ("projections", int(held * projection)),
-        ("work on a chunk", max(block, views * head)),
-    )
+    return views * per_view, max(block, views * head)

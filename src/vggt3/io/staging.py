@@ -23,7 +23,8 @@ def staged(
 
     All checks are made on entry (:func:`check_out`; ``keep``: files that must survive). If the
     block raises, Ctrl-C included, the new folder is removed and whatever ``out`` held before is
-    untouched; an old ``out`` is only removed once the new one stands in its place.
+    untouched; an old ``out`` is only removed once the new one stands in its place. An error of
+    the system that names no file (a full disk) is raised again with ``out``'s name.
     """
     place = check_out(out, overwrite, keep)
     made = _make_parents(place)
@@ -35,10 +36,13 @@ def staged(
         yield partial
         _swap_in(partial, place, overwrite)
         shelter.rmdir()
-    except BaseException:
+    except BaseException as error:
         if shelter is not None:
             shutil.rmtree(shelter, ignore_errors=True)
         _remove_empty(made)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            where = f"{out} (nothing was kept)"
+            raise OSError(error.errno, error.strerror, where) from error
         raise
 
 
