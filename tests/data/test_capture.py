@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vggt3.checks import DataError, UsageError
-from vggt3.data.capture import read_capture, write_capture
+from vggt3.data.capture import not_rendered, read_capture, write_capture
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import render
 from vggt3.data.procedural.scene import SceneBatch
@@ -55,12 +55,20 @@ def test_keys_are_the_ecosystems(batch: SceneBatch, tmp_path: Path) -> None:
     assert frame["camera_to_world"][3] == [0, 0, 0, 1]
 
 
-def test_nothing_is_overwritten_unasked(batch: SceneBatch, tmp_path: Path) -> None:
+def test_a_folder_with_files_is_refused(batch: SceneBatch, tmp_path: Path) -> None:
     folder = write_capture(tmp_path / "a", batch)
-    with pytest.raises(UsageError, match="not exist yet"):
+    with pytest.raises(UsageError, match="an empty or a new folder"):
         write_capture(folder, batch)
-    write_capture(folder, batch, overwrite=True)
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_was_rendered_is_known_again(batch: SceneBatch, tmp_path: Path) -> None:
+    write_capture(tmp_path / "two" / "a", batch)
+    write_capture(tmp_path / "two" / "b", batch)
+    assert not_rendered(tmp_path / "two" / "a") is None
+    assert not_rendered(tmp_path / "two") is None
+    (tmp_path / "two" / "b" / "notes.txt").write_text("mine")
+    assert "'notes.txt'" in (not_rendered(tmp_path / "two") or "")
+    assert "other things" in (not_rendered(tmp_path) or "")
 
 
 @pytest.mark.parametrize(

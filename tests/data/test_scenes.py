@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from vggt3.checks import UsageError
+from vggt3.data.procedural import scene
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.draw import Draw
 from vggt3.data.procedural.overlap import pair_statistics, pairwise_overlap
@@ -108,11 +110,7 @@ def test_overlap_of_known_pairs() -> None:
     pose[:, 1] = pose[:, 0]
     turned = torch.diag(torch.tensor([-1.0, 1.0, -1.0])) @ pose[:, 0]
     pose[:, 2] = turned
-    depth = render_depth(
-        SceneParameters(
-            **{**scenes.tensors(), "camera_from_world": pose}, slots=scenes.slots, size=scenes.size
-        )
-    )
+    depth = render_depth(replace(scenes, camera_from_world=pose))
     overlap = pairwise_overlap(depth, scenes.intrinsics, pose)
     assert overlap.shape == (1, 3, 3)
     assert float(overlap[0, 0, 1]) == float(overlap[0, 0, 0]) == 1
@@ -151,3 +149,15 @@ def test_scenes_of_two_sizes_do_not_collate() -> None:
     other = ProceduralConfig(views=4, size=(28, 42))
     with pytest.raises(UsageError, match="size of a batch must be the same"):
         collate([draw_scene(SMALL, 0, 0), draw_scene(other, 0, 0)])
+
+
+def test_a_parcel_holds_every_tensor() -> None:
+    scenes = collate([draw_scene(SMALL, 0, n) for n in range(3)])
+    sent = [value for name, value in scenes.tensors().items() if name != "counts"]
+    got = scene._sent([*sent, torch.zeros(0)], torch.device("cpu"))
+    for mine, theirs in zip(got, sent, strict=False):
+        assert mine.dtype == theirs.dtype and torch.equal(mine, theirs)
+    assert len(got) == len(sent) + 1 and len({t.untyped_storage().data_ptr() for t in got}) == 1
+    away = scenes.to("meta")
+    assert away.counts is scenes.counts and away.seed.device.type == "meta"
+    assert away.materials.shape == scenes.materials.shape and away.size == scenes.size

@@ -12,7 +12,7 @@ from tests.data.drawn import LEVEL, PLAIN, ROOM, scene_of
 from vggt3.data.procedural import trace as tracing
 from vggt3.data.procedural.build import Solid, yaw_rotation
 from vggt3.data.procedural.config import ProceduralConfig
-from vggt3.data.procedural.render import render_depth
+from vggt3.data.procedural.render import render, render_depth
 from vggt3.data.procedural.scene import BALL, BOX, CYLINDER, SceneParameters
 from vggt3.data.procedural.scenes import draw_scene
 from vggt3.data.procedural.trace import camera_rays, frames_of, trace
@@ -172,3 +172,39 @@ def test_field_of_view_and_angle_of_the_middle_ray() -> None:
     x, y = camera_rays(frames, SIZE, (0.5, 0.5))
     assert x.shape == (1, 1, 44) and y.shape == (1, 30, 1)
     assert math.isclose(float(x[0, 0, -1]), (43.5 - 22) / 30, rel_tol=1e-6)
+
+
+def test_rays_exactly_along_a_face_end_like_their_neighbours() -> None:
+    """A camera along an axis, an odd number of pixels: the middle rows' directions have zeros."""
+    size = (29, 43)
+    level = torch.tensor([[[1.0, 0, 0, 0], [0, 0, -1, 1.5], [0, 1, 0, 0]]])  # looks along +y
+    focal = torch.tensor([40.0])
+    box = Solid((0.0, 2.0, 1.5), (0.3, 0.3, 0.3), LEVEL, PLAIN)
+    drum = Solid((0.6, 2.0, 1.5), (0.1, 0.1, 0.3), LEVEL, PLAIN)
+    scenes = scene_of(
+        [[ROOM], [box], [], [drum]], level, pinhole(focal, focal, size), size
+    )  # fmt: skip
+    depth = render_depth(scenes)[0, 0]
+    seen = (depth[14, 15:28], depth[8:21, 21])  # x from −0.26 to 0.26 at a depth of 1.7
+    for line in seen:
+        torch.testing.assert_close(line, torch.full_like(line, 1.7), atol=1e-5, rtol=0)
+    torch.testing.assert_close(depth[14], depth[13], atol=1e-5, rtol=0)
+    torch.testing.assert_close(depth[:, 0], torch.full((29,), 3.0), atol=1e-5, rtol=0)
+    for samples in (1, 4):
+        assert render(scenes, samples=samples).images.isfinite().all()
+
+
+def test_a_ray_along_a_face_and_outside_misses() -> None:
+    zero, one = torch.zeros(2), torch.ones(2)
+    beside = torch.tensor([0.5, 1.5])
+    near, far = tracing.box_interval((beside, zero - 3, zero), (zero, one, zero))
+    assert (near < far).tolist() == [True, False]
+    near, far = tracing.cylinder_interval((zero - 3, zero, beside), (one, zero, zero))
+    assert (near < far).tolist() == [True, False]
+
+
+def test_a_camera_that_touches_the_wall_has_a_picture() -> None:
+    pose, intrinsics = camera([0.0, 3.0, 1.2], [0.0, 4.0, 1.2])
+    scenes = scene_of([[ROOM], [], [], []], pose, intrinsics, SIZE)
+    batch = render(scenes, samples=1)
+    assert (batch.depth == 0).any() and batch.images.isfinite().all()

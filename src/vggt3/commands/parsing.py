@@ -3,7 +3,8 @@
 - Parameters before ``*`` are positional arguments; those after it are options. ``list[...]``
   takes one or more positional values.
 - A parameter whose type is a dataclass is a bundle: its fields are options, and the dataclass
-  is made from them (so its ``__post_init__`` words the errors).
+  is made from them (so its ``__post_init__`` words the errors). ``Annotated[Look, "--data."]``
+  puts ``--data.`` before each.
 - The help is the docstring: "Args:" for parameters, the docstring under each dataclass field.
 - ``output: Annotated[Path, "-o"]`` gives ``--output`` the second spelling ``-o``.
 - ``bool`` is a switch. ``Literal["a", "b"]`` is a choice whose error names the nearest.
@@ -51,11 +52,18 @@ class Argument:
     """Further spellings, such as ``-o``."""
     bundle: str | None = None
     """The parameter whose dataclass this is a field of."""
+    group: str = ""
+    """What stands before its name: ``data.``."""
+
+    @property
+    def key(self) -> str:
+        """What the parser and a config file call it."""
+        return self.group + self.name
 
     @property
     def spelling(self) -> str:
         """How it is written: ``--long-side``, or ``PHOTOS`` where it is positional."""
-        return self.name.upper() if self.positional else "--" + self.name.replace("_", "-")
+        return self.name.upper() if self.positional else "--" + self.key.replace("_", "-")
 
     @property
     def plain(self) -> Any:
@@ -100,7 +108,7 @@ class CommandParser:
     def __init__(self, function: Callable[..., object], prog: str) -> None:
         self._function = function
         self._bundles: dict[str, type] = {}
-        self._arguments = {argument.name: argument for argument in self._describe()}
+        self._arguments = {argument.key: argument for argument in self._describe()}
         self._with_options = {
             name for name in self._arguments if _takes_dict(self._arguments.get(f"{name}_options"))
         }
@@ -129,19 +137,19 @@ class CommandParser:
     def parse(self, args: Sequence[str]) -> dict[str, Any]:
         """The keyword arguments to call the function with; ``--help`` prints and exits."""
         try:
-            values = self._parser.parse_args(self._spelled(args)).as_dict()
+            values = vars(self._parser.parse_args(self._spelled(args)).as_flat())
         except argparse.ArgumentError as error:
             raise checks.UsageError(self._reworded(error.message)) from error
         except UnicodeDecodeError as error:
             checks.fail("--config", "be a YAML file in UTF-8", error)
         keywords: dict[str, Any] = {}
         fields: dict[str, dict[str, Any]] = {name: {} for name in self._bundles}
-        for name, argument in self._arguments.items():
-            value = values[name]
+        for key, argument in self._arguments.items():
+            value = values[key]
             if argument.choices and value is not None:
                 checks.choose(argument.spelling, value, argument.choices)
             target = keywords if argument.bundle is None else fields[argument.bundle]
-            target[name] = value
+            target[argument.name] = value
         for name, bundle in self._bundles.items():
             keywords[name] = bundle(**fields[name])
         return keywords
@@ -154,12 +162,13 @@ class CommandParser:
             annotation, aliases = _without_extras(hints[name])
             if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
                 self._bundles[name] = annotation
-                found += _fields(annotation, name, parameter.default)
+                group = next((word[2:] for word in aliases if word.endswith(".")), "")
+                found += _fields(annotation, name, parameter.default, group)
                 continue
             positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
             text = helps.get(name, "")
             found.append(Argument(name, annotation, parameter.default, text, positional, aliases))
-        names = [argument.name for argument in found]
+        names = [argument.key for argument in found]
         assert len(set(names)) == len(names), f"two arguments of one name among {names}"
         return found
 
@@ -246,10 +255,12 @@ class CommandParser:
         return f"--{name}" if argument is None else argument.spelling
 
 
-def _fields(bundle: type, parameter: str, example: Any) -> list[Argument]:
+def _fields(bundle: type, parameter: str, example: Any, group: str) -> list[Argument]:
     """The fields of a dataclass as options; ``example`` holds their defaults, if there is one."""
     hints = typing.get_type_hints(bundle, include_extras=True)
-    helps = _helps(bundle)
+    helps: dict[str, str] = {}
+    for kind in reversed(bundle.__mro__[:-1]):
+        helps |= _helps(kind)
     found = []
     for field in dataclasses.fields(bundle):
         if not field.init:
@@ -262,9 +273,9 @@ def _fields(bundle: type, parameter: str, example: Any) -> list[Argument]:
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
         annotation, aliases = _without_extras(hints[field.name])
-        text = helps.get(field.name, "")
+        words = helps.get(field.name, "")
         found.append(
-            Argument(field.name, annotation, default, text, aliases=aliases, bundle=parameter)
+            Argument(field.name, annotation, default, words, False, aliases, parameter, group)
         )
     return found
 

@@ -9,7 +9,6 @@ unknown). A frame without ``fx`` has no pose.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,9 @@ CONVENTION = {
     "pixels": "origin at the corner of the top-left pixel, so its centre is (0.5, 0.5)",
     "distortion": "none: images are pinhole",
 }
+LISTING = "cameras.json"
+RENDERED = "ground truth: procedural scene; the world is the first photo's camera"
+"""The ``pose_source`` of what :func:`write_capture` writes."""
 MILLIMETRES = 1000.0
 FARTHEST_MM = 65534
 """16 bits hold 65.5 m; some cameras write 65535 where they know nothing."""
@@ -105,7 +107,7 @@ def _opened(file: Path) -> Image.Image:
 def read_capture(folder: Path | str) -> Capture:
     """The capture in ``folder``; :class:`~vggt3.checks.DataError` says what is wrong with it."""
     folder = Path(folder)
-    listing = folder / "cameras.json"
+    listing = folder / LISTING
     try:
         content = json.loads(listing.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -122,7 +124,7 @@ def read_capture(folder: Path | str) -> Capture:
 
 
 def _frame(folder: Path, number: int, entry: Mapping[str, Any]) -> CaptureFrame:
-    what = f"frame {number} of {folder / 'cameras.json'}"
+    what = f"frame {number} of {folder / LISTING}"
     try:
         file = _within(folder, str(entry["file"]), what)
         size = (int(entry["height"]), int(entry["width"]))
@@ -167,39 +169,50 @@ def write_capture(
     *,
     name: str | None = None,
     image_format: Literal["jpg", "png"] = "jpg",
-    overwrite: bool = False,
 ) -> Path:
-    """Write one rendered scene with its ground truth as a capture folder; returns its path.
+    """Write one rendered scene with its ground truth into an empty or new folder.
 
-    Writes beside and renames, so that ``folder`` is whole or not there. Depth beyond 65.5 m,
-    which 16 bits cannot hold in millimetres, is written as unknown.
+    Depth beyond 65.5 m, which 16 bits cannot hold in millimetres, is written as unknown. What is
+    to appear whole or not at all is written into :func:`vggt3.io.staging.staged`'s folder.
     """
     folder = Path(folder)
-    checks.require(
-        overwrite or not folder.exists(), str(folder), "not exist yet (or allow overwriting)",
-        "a path that does",
-    )  # fmt: skip
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
-    (partial / "depth").mkdir()
+    held = folder.exists() and any(folder.iterdir())
+    checks.require(not held, str(folder), "be an empty or a new folder", "one with files")
+    for part in ("images", "depth"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     frames = [
-        _write_frame(partial, batch, scene, view, image_format)
+        _write_frame(folder, batch, scene, view, image_format)
         for view in range(batch.images.shape[1])
     ]
     content = {
         "name": folder.name if name is None else name,
         "convention": CONVENTION,
-        "pose_source": "ground truth: procedural scene; the world is the first photo's camera",
+        "pose_source": RENDERED,
         "pose_kind": "ground_truth",
         "scale": "metric (metres)",
         "depth_gt": "depth/*.png: 16-bit, millimetres, 0 = nothing there (sky)",
         "frames": frames,
     }
-    (partial / "cameras.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    return partial.rename(folder)
+    (folder / LISTING).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return folder
+
+
+def not_rendered(folder: Path) -> str | None:
+    """Why a folder is no capture that :func:`write_capture` made, nor one of such; None if so."""
+    if not (folder / LISTING).is_file():
+        inner = sorted(folder.iterdir())
+        if inner and all(entry.is_dir() and (entry / LISTING).is_file() for entry in inner):
+            return next(filter(None, map(not_rendered, inner)), None)
+        return f"'{folder.name}' with other things"
+    strange = {entry.name for entry in folder.iterdir()} - {LISTING, "images", "depth"}
+    if strange:
+        return f"'{folder.name}' with '{min(strange)}', which vggt3 did not write"
+    try:
+        content = json.loads((folder / LISTING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    ours = isinstance(content, dict) and content.get("pose_source") == RENDERED
+    return None if ours else f"'{folder.name}', a capture that vggt3 did not render"
 
 
 def _write_frame(

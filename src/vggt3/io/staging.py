@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +14,32 @@ from vggt3 import checks
 SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 """What a scene's folder holds; a folder that holds anything else is never replaced."""
 
+Judge = Callable[[Path], str | None]
+"""Why a folder that is not empty must not be replaced; None if it may."""
+
+
+def not_a_scene(place: Path) -> str | None:
+    """Why the folder is no scene that ``reconstruct`` wrote, or None."""
+    cameras = place / "cameras.json"
+    if not cameras.is_file():
+        return "a folder with other things (no cameras.json)"
+    try:
+        content = json.loads(cameras.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    strange = sorted(entry.name for entry in place.iterdir() if entry.name not in SCENE_FILES)
+    if strange:
+        return f"a folder with '{strange[0]}', which vggt3 did not write"
+    kind = content.get("pose_kind", "estimated") if isinstance(content, dict) else "estimated"
+    return None if kind == "estimated" else f"a capture with poses of kind '{kind}'"
+
 
 @contextmanager
 def staged(
-    out: str | os.PathLike[str], overwrite: bool = False, keep: Sequence[Path] = ()
+    out: str | os.PathLike[str],
+    overwrite: bool = False,
+    keep: Sequence[Path] = (),
+    judge: Judge = not_a_scene,
 ) -> Iterator[Path]:
     """A new folder of the same name, hidden beside ``out``, that replaces it at the end.
 
@@ -26,7 +48,7 @@ def staged(
     untouched; an old ``out`` is only removed once the new one stands in its place. An error of
     the system that names no file (a full disk) is raised again with ``out``'s name.
     """
-    place = check_out(out, overwrite, keep)
+    place = check_out(out, overwrite, keep, judge)
     made = _make_parents(place)
     shelter = None
     try:
@@ -47,12 +69,15 @@ def staged(
 
 
 def check_out(
-    out: str | os.PathLike[str], overwrite: bool = False, keep: Sequence[Path] = ()
+    out: str | os.PathLike[str],
+    overwrite: bool = False,
+    keep: Sequence[Path] = (),
+    judge: Judge = not_a_scene,
 ) -> Path:
     """The real path of ``out`` if a scene may be written there, else UsageError.
 
-    With ``overwrite`` an existing folder is accepted if it is empty or holds a scene of ours,
-    none of the files ``keep`` lies in it, and nobody stands in it.
+    With ``overwrite`` an existing folder is accepted if it is empty or holds what ``judge``
+    knows as ours, none of the files ``keep`` lies in it, and nobody stands in it.
     """
     place = Path(os.path.realpath(Path(out).expanduser()))
     if os.path.lexists(place):
@@ -60,7 +85,7 @@ def check_out(
         checks.require(
             overwrite, f"OUT '{out}'", "not exist yet (or pass --overwrite)", "an existing folder"
         )
-        reason = _why_not_ours(place, keep)
+        reason = _why_not_ours(place, keep, judge)
         if reason:
             checks.fail(f"OUT '{out}'", "hold an earlier scene to be overwritten", reason)
     parent = next(folder for folder in place.parents if folder.exists())
@@ -70,27 +95,14 @@ def check_out(
     return place
 
 
-def _why_not_ours(place: Path, keep: Sequence[Path]) -> str | None:
+def _why_not_ours(place: Path, keep: Sequence[Path], judge: Judge) -> str | None:
     """Why the folder ``place`` must not be replaced, or None."""
     if Path.cwd().is_relative_to(place):
         return "the current folder"
     for path in keep:
         if Path(os.path.realpath(path)).is_relative_to(place):
             return f"a folder with the photos themselves ('{path}')"
-    if not any(place.iterdir()):
-        return None
-    cameras = place / "cameras.json"
-    if not cameras.is_file():
-        return "a folder with other things (no cameras.json)"
-    try:
-        content = json.loads(cameras.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    strange = sorted(entry.name for entry in place.iterdir() if entry.name not in SCENE_FILES)
-    if strange:
-        return f"a folder with '{strange[0]}', which vggt3 did not write"
-    kind = content.get("pose_kind", "estimated") if isinstance(content, dict) else "estimated"
-    return None if kind == "estimated" else f"a capture with poses of kind '{kind}'"
+    return judge(place) if any(place.iterdir()) else None
 
 
 def _make_parents(place: Path) -> list[Path]:

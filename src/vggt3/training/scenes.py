@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from vggt3 import checks
-from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.look import Look
 from vggt3.training.curriculum import parse_recipes
 from vggt3.training.data import DataOptions
 from vggt3.types import PATCH
 
 
 @dataclass(frozen=True)
-class SceneOptions(ProceduralConfig):
+class SceneOptions(Look):
     """Procedural scenes: how many at a time, and what they look like."""
 
     scenes: int = 32
@@ -67,8 +67,3 @@ class SceneOptions(ProceduralConfig):
             workers=self.workers,
             samples=self.samples,
         )
-
-    def look(self) -> ProceduralConfig:
-        """What they look like."""
-        names = [field.name for field in fields(ProceduralConfig)]
-        return ProceduralConfig(**{name: getattr(self, name) for name in names})

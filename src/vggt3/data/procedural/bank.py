@@ -6,6 +6,8 @@ and not single pixels of it.
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +23,24 @@ SIDE = 256
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 LEAST_SIDE = 64
 """A smaller photo would only be a blur on a wall."""
+MOST_NOTES = 20
+"""Skipped files that are told one by one."""
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow raises at damaged files."""
+BITS = 10
+"""Of a texel's channel, as the square root of its light: half the step of an 8-bit photo."""
+STEPS = 2**BITS - 1
 
 
 @dataclass(frozen=True)
 class Bank:
-    """T square photos with all their reductions by two."""
+    """T square photos with all their reductions by two, a third of a megabyte each."""
 
     texels: Tensor
-    """[T, S, 3] linear RGB; S = 256² + 128² + … + 1, levels one after another, row-major."""
+    """[T, S] int32, √(linear RGB) in 10 bits each, red lowest; S = 256² + 128² + … + 1, levels
+    one after another, row-major."""
 
     def to(self, device: torch.device | str) -> Bank:
         """The same bank on ``device``."""
@@ -39,19 +51,35 @@ class Bank:
         """T."""
         return self.texels.shape[0]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the photos as they are worn, in their order."""
+        return hashlib.sha256(self.texels.cpu().numpy().tobytes()).hexdigest()
+
 
 def build(
     photos: Tensor,  # [T, 3, 256, 256] RGB in [0, 1] as displayed
 ) -> Bank:
     """The bank of these photos."""
     checks.shape_of("photos of the bank", tuple(photos.shape), f"T 3 {SIDE} {SIDE}")
-    level = photos.float().pow(2.2)
-    levels = []
-    while True:
-        levels.append(level.flatten(2).transpose(1, 2))
-        if level.shape[-1] == 1:
-            return Bank(torch.cat(levels, dim=1).contiguous())
-        level = torch.nn.functional.avg_pool2d(level, 2)
+    return Bank(torch.cat([_packed(photo) for photo in photos]))
+
+
+def _packed(photo: Tensor) -> Tensor:
+    """Texels [1, S] of all levels of one photo [3, 256, 256]."""
+    level = photo.float().pow(2.2)
+    levels = [level.flatten(1)]
+    while level.shape[-1] > 1:
+        level = torch.nn.functional.avg_pool2d(level[None], 2)[0]
+        levels.append(level.flatten(1))
+    red, green, blue = (torch.cat(levels, dim=1).sqrt() * STEPS).round().to(torch.int32)
+    return (red | green << BITS | blue << 2 * BITS)[None]
+
+
+def _linear(texels: Tensor) -> Tensor:
+    """RGB [3, N] of packed texels [N]."""
+    channels = [texels, texels >> BITS, texels >> 2 * BITS]
+    return torch.stack([(c & STEPS).to(torch.float32) for c in channels]).div_(STEPS).square_()
 
 
 @dataclass(frozen=True)
@@ -64,6 +92,12 @@ class Loaded:
     skipped: tuple[tuple[str, str], ...]
     """Files that were left out, and why."""
 
+    def notes(self) -> list[str]:
+        """What to tell whoever named the folder, a line each."""
+        lines = [f"skipped texture {name}: {why}" for name, why in self.skipped[:MOST_NOTES]]
+        more = len(self.skipped) - len(lines)
+        return [*lines, f"skipped {more} more textures"] if more else lines
+
 
 def load(folder: Path | str) -> Loaded:
     """The photos of a folder and its subfolders, sorted by path, cut to squares.
@@ -72,20 +106,30 @@ def load(folder: Path | str) -> Loaded:
     usable photo is a :class:`~vggt3.checks.DataError`.
     """
     folder = Path(folder)
+    named = f"texture folder {folder}"
+    got = "a file" if folder.exists() else "nothing there"
+    checks.require(folder.is_dir(), named, "be a folder", got, error=checks.DataError)
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
     photos, used, skipped = [], [], []
     for file in files:
         name = str(file.relative_to(folder))
         try:
-            photos.append(_square(file))
+            photos.append(_packed(_square(file)))
             used.append(name)
-        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as e:
-            skipped.append((name, str(e)))
+        except UNREADABLE as error:
+            skipped.append((name, _reason(file, error)))
     if not photos:
         reasons = "; ".join(f"{name}: {why}" for name, why in skipped[:3])
         found = f"{len(files)} image files" + (f" ({reasons})" if reasons else "")
-        checks.fail(f"texture folder {folder}", "hold usable photos", found, error=checks.DataError)
-    return Loaded(build(torch.stack(photos)), tuple(used), tuple(skipped))
+        checks.fail(named, "hold usable photos", found, error=checks.DataError)
+    return Loaded(Bank(torch.cat(photos)), tuple(used), tuple(skipped))
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file was skipped, without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no readable image"
+    return str(error).replace(f" '{file}'", "") or type(error).__name__
 
 
 def _square(file: Path) -> Tensor:
@@ -94,6 +138,9 @@ def _square(file: Path) -> Tensor:
         side = min(opened.size)
         if side < LEAST_SIDE:
             raise ValueError(f"{opened.size[0]}×{opened.size[1]} is less than {LEAST_SIDE} pixels")
+        if opened.mode[0] in "IF":
+            raise ValueError(f"no photo, its pixels are {opened.mode}")
+        opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # a large JPEG is decoded at a fraction
         photo = ImageOps.exif_transpose(opened).convert("RGB")
     photo = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 255
@@ -123,7 +170,7 @@ def sample(
         (top + i).clamp(min=0).minimum(side - 1).to(torch.int64) * side.to(torch.int64)
         for i in (0, 1)
     ]
-    corners = [flat[base + row + column].T for row in rows for column in columns]
+    corners = [_linear(flat[base + row + column]) for row in rows for column in columns]
     upper = torch.lerp(corners[0], corners[1], x)
     return torch.lerp(upper, torch.lerp(corners[2], corners[3], x), y)
 

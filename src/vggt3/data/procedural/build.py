@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.draw import Draw
 from vggt3.data.procedural.materials import WIDTH, Column, Material
-from vggt3.data.procedural.recipes import Recipe, any_of
+from vggt3.data.procedural.recipes import Recipe, any_of, plain
 from vggt3.data.procedural.scene import BALL, BOX, CYLINDER, SHELL
 
 Point = tuple[float, float, float]
@@ -114,10 +114,15 @@ class Builder:
 
     def material(self, recipes: Sequence[tuple[float, Recipe]] | Material) -> int:
         """The row of a newly drawn material; once the table is full, one that is there."""
-        if len(self.rows) >= self.config.materials:
+        again = self.rows and self.config.repeated and self.draw.chance(self.config.repeated)
+        if again or len(self.rows) >= self.config.materials:
             dull = [n for n, row in enumerate(self.rows) if row[Column.EMISSION] == 0]
             return self.draw.choice(dull)
         made = recipes if isinstance(recipes, Material) else any_of(self.draw, tuple(recipes))
+        if self.config.weak and self.draw.chance(self.config.weak):
+            made = plain(self.draw)
+        if self.config.glossy and self.draw.chance(self.config.glossy):
+            made.put(SPECULAR=self.draw.uniform(0.3, 1.0), GLOSS=self.draw.log_uniform(15, 150))
         if self.config.bank and self.draw.chance(self.config.photos):
             index = self.draw.integer(0, self.config.bank - 1)
             made.put(IMAGE=float(index), IMAGE_SIZE=self.draw.log_uniform(0.3, 3))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vggt3.data.procedural.build import Builder, Point
+from vggt3.data.procedural.config import PATHS
 from vggt3.data.procedural.draw import Draw
 from vggt3.data.procedural.space import Space
 
@@ -41,14 +43,17 @@ def shots(builder: Builder, spread: float) -> list[Shot]:
     """The scene's photos, in the order that they are given to the model."""
     draw, config = builder.draw, builder.config
     space = Space.of(builder.arrays())
-    path = draw.weighted((config.orbits, config.walks, config.scattered))
+    weights = {name: weight for name in PATHS if (weight := getattr(config, name)) > 0}
+    path = list(weights)[draw.weighted(list(weights.values()))]
     distinct = max(1, round(config.views * (1 - config.duplicates)))
-    wanted = (_orbit, _walk, _scattered)[path](builder, spread, distinct)
-    taken = _settled(builder, space, wanted)
+    if path in FIXED:
+        taken = _best_of_several(builder, space, lambda: WAYS[path](builder, spread, distinct))
+    else:
+        taken = _settled(builder, space, WAYS[path](builder, spread, distinct))
     again = [taken[draw.integer(0, distinct - 1)] for _ in range(config.views - distinct)]
     if again:
         taken += _again(draw, space, again)
-    return draw.shuffled(taken) if path == 2 or again else taken
+    return draw.shuffled(taken) if path in UNORDERED or again else taken
 
 
 def _settled(builder: Builder, space: Space, wanted: list[Shot]) -> list[Shot]:
@@ -74,6 +79,20 @@ def _settled(builder: Builder, space: Space, wanted: list[Shot]) -> list[Shot]:
         shot if value >= 0 or not free else replace(shot, centre=draw.choice(free))
         for shot, value in zip(best, worth, strict=True)
     ]
+
+
+def _best_of_several(builder: Builder, space: Space, way: Callable[[], list[Shot]]) -> list[Shot]:
+    """Shots whose arrangement counts: all are drawn again until all stand well."""
+    best: list[Shot] = []
+    most = -math.inf
+    for _ in range(ROUNDS):
+        tried = way()
+        worth = min(_worth(space, tried))
+        if worth > most:
+            best, most = tried, worth
+        if most >= GOOD:
+            break
+    return best if most >= 0 else _settled(builder, space, best)
 
 
 def _moved(draw: Draw, shot: Shot, grow: float) -> Point:
@@ -201,6 +220,36 @@ def _scattered(builder: Builder, spread: float, count: int) -> list[Shot]:
     return wanted
 
 
+def _turn(builder: Builder, spread: float, count: int) -> list[Shot]:
+    """From one place, round about: the photos differ by a rotation alone."""
+    draw = builder.draw
+    place, start = _anywhere(builder), draw.angle()
+    arc = (0.2 + 1.8 * spread) * math.pi
+    wanted = []
+    for n in range(count):
+        turn = start + arc * (n + draw.uniform(-0.3, 0.3)) / max(1, count)
+        rise = 0.4 * draw.uniform(-1, 1) * spread
+        target = (
+            place[0] + math.cos(turn), place[1] + math.sin(turn), place[2] + math.tan(rise),
+        )  # fmt: skip
+        wanted.append(Shot(place, target))
+    return wanted
+
+
+def _advance(builder: Builder, spread: float, count: int) -> list[Shot]:
+    """Straight ahead, looking ahead: what moves least in the photos is what matters."""
+    draw = builder.draw
+    (x, y, z), (end_x, end_y, _) = _anywhere(builder), _anywhere(builder)
+    climb = draw.normal(0.1)
+    wanted = []
+    for n in range(count):
+        share = spread * n / max(1, count - 1)
+        place = (x + share * (end_x - x), y + share * (end_y - y), z + share * climb)
+        ahead = (x + 3 * (end_x - x), y + 3 * (end_y - y), z + 3 * climb)
+        wanted.append(Shot(_inside(builder, place), _jitter(draw, ahead, 0.1)))
+    return wanted
+
+
 def _again(draw: Draw, space: Space, taken: list[Shot]) -> list[Shot]:
     """Nearly the same photos once more."""
     moved = [
@@ -208,3 +257,12 @@ def _again(draw: Draw, space: Space, taken: list[Shot]) -> list[Shot]:
     ]
     free = space.clearance(np.array([shot.centre for shot in moved])) > 0.05
     return [new if ok else old for new, old, ok in zip(moved, taken, free, strict=True)]
+
+
+WAYS = {
+    "orbits": _orbit, "walks": _walk, "scattered": _scattered, "turns": _turn,
+    "advances": _advance,
+}  # fmt: skip
+"""By the names of their weights."""
+UNORDERED, FIXED = {"scattered", "turns"}, {"turns", "advances"}
+"""Ways whose photos come in any order; ways whose photos do not move one by one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import triton
@@ -93,16 +94,11 @@ def _tables(scenes: SceneParameters, flat: Tensor, samples: int) -> Tables:
     frames = frames_of(scenes, scene, view)
     k = frames.intrinsics
     pinhole = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], dim=1)
-    bounds = [0, *(scenes.first_slot(kind + 1) for kind in range(4))]
-    slot = torch.arange(bounds[-1], device=flat.device)
-    kind = sum((slot >= b).long() for b in bounds[1:-1])
-    first = torch.tensor(bounds[:-1], device=flat.device)[kind]
+    kind, number = _slots(scenes.slots, flat.device)
     counts = scenes.counts.to(flat.device, non_blocking=True)
-    used = (slot - first) < counts[scene][:, kind]
+    used = number < counts[scene][:, kind]
     turned = (frames.middle - frames.centre[:, None]) @ frames.rotation
-    several = samples > 1
-    places = [*ROTATED_GRID, CENTRE] if several else [CENTRE]
-    lamps = [*LIGHT_PLACES, (0.0, 0.0, 0.0)] if several else [(0.0, 0.0, 0.0)]
+    places, lamps = _aims(samples, flat.device)
     height, width = scenes.size
     return Tables(
         frames=frames,
@@ -110,10 +106,28 @@ def _tables(scenes: SceneParameters, flat: Tensor, samples: int) -> Tables:
         pinhole=pinhole.contiguous(),
         reach=torch.where(used, frames.reach, -1.0).contiguous(),
         seen=turned.contiguous(),
-        places=pinhole.new_tensor(places),
-        lamps=pinhole.new_tensor(lamps),
+        places=places,
+        lamps=lamps,
         tiles=triton.cdiv(height, TILE) * triton.cdiv(width, TILE),
     )
+
+
+# Sent once a device: a copy from ordinary memory makes the host wait for all that is queued.
+@lru_cache(maxsize=64)
+def _slots(slots: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Each slot's kind, and its number among those of its kind: two of [K] int64."""
+    kinds = [kind for kind, room in enumerate(slots) for _ in range(room)]
+    numbers = [number for room in slots for number in range(room)]
+    return torch.tensor(kinds, device=device), torch.tensor(numbers, device=device)
+
+
+@lru_cache(maxsize=64)
+def _aims(samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where in a pixel each ray goes [S, 2], and where on a lamp it takes its light [S, 3]."""
+    several = samples > 1
+    places = [*ROTATED_GRID, CENTRE] if several else [CENTRE]
+    lamps = [*LIGHT_PLACES, (0.0, 0.0, 0.0)] if several else [(0.0, 0.0, 0.0)]
+    return torch.tensor(places, device=device), torch.tensor(lamps, device=device)
 
 
 def _render_chunk(

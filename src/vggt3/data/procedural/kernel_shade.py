@@ -24,6 +24,7 @@ from vggt3.data.procedural.materials import Column
 REACHED, SKIN = tl.constexpr(shadow.REACHED), tl.constexpr(reference.SKIN)
 SPECULAR, GLOSS = tl.constexpr(int(Column.SPECULAR)), tl.constexpr(int(Column.GLOSS))
 EMISSION = tl.constexpr(int(Column.EMISSION))
+LEAST_FOOTPRINT = tl.constexpr(reference.LEAST_FOOTPRINT)
 
 
 @triton.jit
@@ -99,7 +100,8 @@ def one_light(light, lamp, affine, listed, counts, px, py, pz, nx, ny, nz, vx, v
     lz = tl.load(light + 2) + radius * tl.load(lamp + 2)
     tx, ty, tz = lx - px, ly - py, lz - pz
     distance = tl.sqrt(tx * tx + ty * ty + tz * tz)
-    tx, ty, tz = tx / distance, ty / distance, tz / distance
+    apart = tl.maximum(distance, 1e-6)
+    tx, ty, tz = tx / apart, ty / apart, tz / apart
     share = distance / tl.load(light + 6)
     strength = tl.maximum(nx * tx + ny * ty + nz * tz, 0.0) * 2.0 / (1.0 + share * share)
     if tl.load(light + 7) > 0:
@@ -184,6 +186,7 @@ def shade_rays(
     hz = tl.load(half + 3 * k + 2)
     row, axis, face = material_at(materials, faces, k, gx, gy, gz, hx, hy, hz, columns)
     footprint = t * length / tl.load(pinhole) / tl.maximum(tl.abs(facing), 0.15)
+    footprint = tl.maximum(footprint, LEAST_FOOTPRINT)
     red, green, blue = albedo(
         row, texels, qx * hx, qy * hy, qz * hz, axis, face, footprint, has_bank
     )

@@ -19,6 +19,7 @@ PRIME_Z, PRIME_SEED = tl.constexpr(noise.PRIME_Z), tl.constexpr(noise.PRIME_SEED
 MIX, TO_UNIT = tl.constexpr(noise.MIX), tl.constexpr(noise.TO_UNIT)
 SIDE, LEVELS = tl.constexpr(bank.SIDE), tl.constexpr(bank.SIDE.bit_length() - 1)
 TEXELS = tl.constexpr((4 * bank.SIDE * bank.SIDE - 1) // 3)
+BITS, STEPS = tl.constexpr(bank.BITS), tl.constexpr(bank.STEPS)
 
 COLOUR_A, COLOUR_B = tl.constexpr(int(Column.COLOUR_A)), tl.constexpr(int(Column.COLOUR_B))
 COLOUR_C = tl.constexpr(int(Column.COLOUR_C))
@@ -195,8 +196,11 @@ def texel(texels, base, x, y, side):
     """One texel of a level, clamped to its border."""
     column = tl.minimum(tl.maximum(x, 0.0), side - 1.0).to(tl.int32)
     line = tl.minimum(tl.maximum(y, 0.0), side - 1.0).to(tl.int32)
-    at = texels + 3 * (base + line * side.to(tl.int32) + column)
-    return tl.load(at), tl.load(at + 1), tl.load(at + 2)
+    code = tl.load(texels + base + line * side.to(tl.int32) + column)
+    red = (code & STEPS).to(tl.float32) / STEPS
+    green = ((code >> BITS) & STEPS).to(tl.float32) / STEPS
+    blue = ((code >> (2 * BITS)) & STEPS).to(tl.float32) / STEPS
+    return red * red, green * green, blue * blue
 
 
 @triton.jit

@@ -15,14 +15,14 @@ import triton.language as tl
 from vggt3.data.procedural import trace as reference
 
 SHELL_SLOTS = tl.constexpr(3)
-NEAR = tl.constexpr(reference.NEAR)
+NEAR, PARALLEL = tl.constexpr(reference.NEAR), tl.constexpr(reference.PARALLEL)
 TOUCH = tl.constexpr(1e-4)
 
 
 @triton.jit
 def box_interval(ox, oy, oz, dx, dy, dz):
     """(near, far) of rays in the cube [−1, 1]³."""
-    ix, iy, iz = 1.0 / dx, 1.0 / dy, 1.0 / dz
+    ix, iy, iz = 1.0 / (dx + PARALLEL), 1.0 / (dy + PARALLEL), 1.0 / (dz + PARALLEL)
     mx, my, mz = -ox * ix, -oy * iy, -oz * iz
     rx, ry, rz = tl.abs(ix), tl.abs(iy), tl.abs(iz)
     near = tl.maximum(tl.maximum(mx - rx, my - ry), mz - rz)
@@ -51,7 +51,7 @@ def cylinder_interval(ox, oy, oz, dx, dy, dz):
     px, py = ox + middle * dx, oy + middle * dy
     inside = (1.0 - px * px - py * py) * inverse
     reach = tl.sqrt(tl.maximum(inside, 0.0))
-    upright = 1.0 / dz
+    upright = 1.0 / (dz + PARALLEL)
     mid_z, reach_z = -oz * upright, tl.abs(upright)
     near = tl.maximum(middle - reach, mid_z - reach_z)
     far = tl.minimum(middle + reach, mid_z + reach_z)

@@ -21,9 +21,10 @@ class Column(IntEnum):
     BLUR = 4  # Gaussian sigma in pixels
     NOISE = 5  # standard deviation at mid grey, of 1
     CONTRAST = 6  # exponent of the display curve
+    QUALITY = 7  # of its JPEG file, where ``SceneParameters.jpeg`` says that there is one
 
 
-WIDTH = 7
+WIDTH = 8
 """Q."""
 MIDDLE_GREY = 0.22
 """Linear level that the automatic exposure brings a view's mean to."""

@@ -6,6 +6,9 @@ to this by a test.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,8 +17,10 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.procedural.bank import Bank
+from vggt3.data.procedural.jpeg import compressed
 from vggt3.data.procedural.materials import Column
 from vggt3.data.procedural.noise import value_noise
+from vggt3.data.procedural.photometry import Column as Photometry
 from vggt3.data.procedural.photometry import develop
 from vggt3.data.procedural.scene import SceneBatch, SceneParameters
 from vggt3.data.procedural.shadow import occluded
@@ -35,6 +40,8 @@ DEPTHS_AT_ONCE = 1 << 15
 """Rays a chunk where only depth is wanted: small maps of many views go together."""
 SKIN = 2e-3
 """Metres by which a shadow ray ends before the surface."""
+LEAST_FOOTPRINT = 1e-9
+"""Metres; a camera that touches a surface still divides by it."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,13 @@ def render(
     fastest that is there.
     """
     checks.require(samples in (1, 4), "samples", "be 1 or 4", samples)
+    with exact_products():
+        return _render(scenes, bank, samples, renderer)
+
+
+def _render(
+    scenes: SceneParameters, bank: Bank | None, samples: int, renderer: Renderer
+) -> SceneBatch:
     on_host = scenes.seed.device.type == "cpu"
     plain = renderer == "torch" or (renderer == "auto" and on_host)
     reason = None if plain else kernel_reason(scenes.seed.device)
@@ -81,6 +95,8 @@ def render(
     else:
         radiance, depth = render_radiance(scenes, bank, samples)
         images = develop(radiance.unflatten(0, shape), scenes)
+    if scenes.jpeg:
+        images = compressed(images, scenes.photometry[..., Photometry.QUALITY])
     depth = depth.unflatten(0, shape)
     return SceneBatch(
         images=images,
@@ -89,6 +105,20 @@ def render(
         camera_from_world=normalise_to_first(scenes.camera_from_world),
         intrinsics=scenes.intrinsics,
     )
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Matrix products of geometry keep their 24 bits, whatever a training allows its own.
+
+    TF32's 11 would move cameras by millimetres against the truth that is handed out with them.
+    """
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)
 
 
 def kernel_reason(device: torch.device) -> str | None:
@@ -110,17 +140,41 @@ def render_radiance(
     chunk = views_at_once(device, scenes.size)
     radiance = torch.empty(total, 3, height, width, device=device)
     depth = torch.empty(total, height, width, device=device)
-    for start in range(0, total, chunk):
-        flat = torch.arange(start, min(start + chunk, total), device=device)
+    aims = [(CENTRE, (0.0, 0.0, 0.0))]
+    if samples > 1:
+        aims = list(zip(ROTATED_GRID, LIGHT_PLACES, strict=True))
+
+    @torch.no_grad()
+    def fill(start: int) -> None:
+        stop = min(start + chunk, total)
+        flat = torch.arange(start, stop, device=device)
         scene = flat // scenes.views
         frames = frames_of(scenes, scene, flat % scenes.views)
-        aims = [(CENTRE, (0.0, 0.0, 0.0))]
-        if samples > 1:
-            aims = list(zip(ROTATED_GRID, LIGHT_PLACES, strict=True))
         colours = [shoot(scenes, scene, frames, bank, aim) for aim in aims]
-        radiance[flat] = torch.stack([colour for colour, _ in colours]).mean(0)
-        depth[flat] = colours[0][1] if samples == 1 else depth_only(scenes, scene, frames)
+        radiance[start:stop] = torch.stack([colour for colour, _ in colours]).mean(0)
+        depth[start:stop] = colours[0][1] if samples == 1 else depth_only(scenes, scene, frames)
+
+    _side_by_side(fill, range(0, total, chunk), device)
     return radiance, depth
+
+
+def _side_by_side(work: Callable[[int], None], starts: range, device: torch.device) -> None:
+    """``work`` at every start: on a CPU, one view a thread, not one operation on all threads.
+
+    A view's operations are too short to share: their threads would mostly wait for each other,
+    and on a busy machine take five times as long as one alone.
+    """
+    threads = min(torch.get_num_threads(), len(starts))
+    if device.type != "cpu" or threads < 2:
+        for start in starts:
+            work(start)
+        return
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, starts))
+    finally:
+        torch.set_num_threads(before)
 
 
 def views_at_once(device: torch.device, size: tuple[int, int]) -> int:
@@ -228,7 +282,7 @@ def _hits(
         position=local * half,
         axis=axis,
         face=(2 * axis + positive).to(torch.int32),
-        footprint=flat * length / focal / facing.abs().clamp(min=0.15),
+        footprint=(flat * length / focal / facing.abs().clamp(min=0.15)).clamp(min=LEAST_FOOTPRINT),
     )
     return Hits(flat, place, materials.index_select(1, row), position, normal, direction)
 
@@ -272,7 +326,7 @@ def _lit(
     for light in lights.unbind(1):
         to_light = spread(light[:, :3]) - hits.position
         distance = to_light.square().sum(0).sqrt()
-        towards = to_light / distance
+        towards = to_light / distance.clamp(min=1e-6)
         falloff = 2 / (1 + (distance / spread(light[:, 6:7])[0]).square())
         strength = (hits.normal * towards).sum(0).clamp(min=0) * falloff
         if bool((light[:, 7] > 0).any()):

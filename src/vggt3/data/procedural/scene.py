@@ -8,7 +8,8 @@ map, so that one ray parameter t serves all: with camera directions of z = 1, t 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,8 @@ class SceneParameters:
     """K = the sum: slots for shells, boxes, balls, cylinders."""
     size: tuple[int, int]
     """(height, width) of the images in pixels."""
+    jpeg: bool = False
+    """Whether the photos are compressed."""
 
     @property
     def batch(self) -> int:
@@ -72,33 +75,58 @@ class SceneParameters:
         return sum(self.slots[:kind])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every field but ``slots`` and ``size``."""
+        """Every field but ``slots``, ``size`` and ``jpeg``."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SceneParameters:
-        """The same scenes on ``device``."""
-        moved = {
-            name: value if name == "counts" else value.to(device, non_blocking=non_blocking)
-            for name, value in self.tensors().items()
-        }
-        return SceneParameters(**moved, slots=self.slots, size=self.size)
+    def to(self, device: torch.device | str) -> SceneParameters:
+        """The same scenes on ``device``; what leaves the host goes in one copy."""
+        device = torch.device(device)
+        parts = {name: value for name, value in self.tensors().items() if name != "counts"}
+        moved: dict[str, Any]
+        if self.seed.device.type == "cpu" and device.type != "cpu":
+            moved = dict(zip(parts, _sent([*parts.values()], device), strict=True))
+        else:
+            moved = {name: value.to(device) for name, value in parts.items()}
+        return replace(self, **moved)
 
-    def pin_memory(self) -> SceneParameters:
-        """The same scenes in page-locked memory; a DataLoader calls this by its name."""
-        pinned = {name: value.pin_memory() for name, value in self.tensors().items()}
-        return SceneParameters(**pinned, slots=self.slots, size=self.size)
+
+ALIGNMENT = 16
+"""Bytes; every tensor of a parcel begins at a multiple."""
+
+
+def _sent(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Copies on ``device`` of tensors of the host, packed into one parcel and sent together.
+
+    Ten small copies from ordinary memory would each wait for what the device is doing. To a CUDA
+    device the parcel leaves from page-locked memory, and nothing waits: torch's allocator keeps
+    that memory from being used again until the copy has run, and what follows on the same stream
+    sees its values.
+    """
+    sizes = [-(-t.nbytes // ALIGNMENT) * ALIGNMENT for t in tensors]
+    locked = device.type == "cuda"
+    parcel = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=locked)
+
+    def opened(whole: Tensor) -> list[Tensor]:
+        return [
+            piece[: t.nbytes].view(t.dtype).view(t.shape)
+            for piece, t in zip(whole.split(sizes), tensors, strict=True)
+        ]
+
+    for place, tensor in zip(opened(parcel), tensors, strict=True):
+        place.copy_(tensor)
+    return opened(parcel.to(device, non_blocking=locked))
 
 
 def collate(scenes: Sequence[SceneParameters]) -> SceneParameters:
     """One batch of scenes that were drawn with one configuration."""
     checks.require(len(scenes) > 0, "scenes", "number at least one", 0)
-    for name in ("slots", "size", "views"):
+    for name in ("slots", "size", "jpeg", "views"):
         found = sorted({getattr(scene, name) for scene in scenes})
         checks.require(len(found) == 1, f"{name} of a batch", "be the same", found)
     parts = [scene.tensors() for scene in scenes]
-    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return SceneParameters(**joined, slots=scenes[0].slots, size=scenes[0].size)
+    joined: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return replace(scenes[0], **joined)
 
 
 @dataclass(frozen=True)

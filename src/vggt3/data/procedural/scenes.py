@@ -20,6 +20,7 @@ from vggt3.data.procedural.draw import Draw
 from vggt3.data.procedural.overlap import pairwise_overlap
 from vggt3.data.procedural.render import render_depth
 from vggt3.data.procedural.scene import SceneParameters
+from vggt3.data.procedural.strewn import strew
 from vggt3.geometry.camera import look_at
 from vggt3.geometry.rotation import axis_angle_to_matrix
 
@@ -46,6 +47,7 @@ def draw_scene(config: ProceduralConfig, seed: int, index: int) -> SceneParamete
     )  # fmt: skip
     inside = max(0.0, 1 - config.outdoors - config.abstract)
     kinds[draw.weighted((config.outdoors, config.abstract, inside))](builder)
+    strew(builder)
     low, high = config.spread
     best, least_miss = None, math.inf
     for _ in range(1 if config.overlap is None else OVERLAP_TRIES):
@@ -89,6 +91,10 @@ def _parameters(builder: Builder, taken: list[Shot]) -> SceneParameters:
     lights = [*builder.lights, *([[0.0, 0.0, 1.0, 0, 0, 0, 1.0, 0.0, 0.0, -1.0]] * LIGHTS)][:LIGHTS]
     pose, intrinsics = _cameras(draw, config, taken)
     settings = _photometry(draw, config)
+    seed = draw.seed()
+    if config.jpeg is not None:
+        for row in settings:
+            row[photometry.Column.QUALITY] = draw.uniform(*config.jpeg)
 
     def single(values: object) -> Tensor:
         return torch.from_numpy(np.asarray(values, dtype=np.float32))[None]
@@ -105,9 +111,10 @@ def _parameters(builder: Builder, taken: list[Shot]) -> SceneParameters:
         camera_from_world=pose[None],
         intrinsics=intrinsics[None],
         photometry=single(settings),
-        seed=torch.tensor([draw.seed()], dtype=torch.int64),
+        seed=torch.tensor([seed], dtype=torch.int64),
         slots=builder.slots(),
         size=config.size,
+        jpeg=config.jpeg is not None,
     )
 
 

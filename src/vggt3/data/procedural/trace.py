@@ -15,6 +15,9 @@ from vggt3.data.procedural.scene import BALL, BOX, CYLINDER, SHELL, SceneParamet
 
 NEAR = 1e-3
 """Rays start here (ray parameter: metres of depth)."""
+PARALLEL = 1e-25
+"""Added to a direction before it divides: a ray exactly along a face would give 0 · ∞. It is lost
+in rounding everywhere else."""
 
 Interval = tuple[Tensor, Tensor]
 Vector = tuple[Tensor, Tensor, Tensor]
@@ -81,7 +84,7 @@ def box_interval(origin: Vector, direction: Vector) -> Interval:
     """(near, far) of rays in the cube [−1, 1]³; near > far where they miss."""
     near = far = None
     for o, d in zip(origin, direction, strict=True):
-        inverse = d.reciprocal()
+        inverse = (d + PARALLEL).reciprocal()
         middle, reach = -o * inverse, inverse.abs()
         low, high = middle - reach, middle + reach
         near = low if near is None else torch.maximum(near, low)
@@ -108,7 +111,7 @@ def cylinder_interval(origin: Vector, direction: Vector) -> Interval:
     middle = -(ox * dx + oy * dy) * inverse
     px, py = ox + middle * dx, oy + middle * dy
     reach = ((1 - px * px - py * py) * inverse).sqrt()
-    upright = dz.reciprocal()
+    upright = (dz + PARALLEL).reciprocal()
     mid_z, reach_z = -oz * upright, upright.abs()
     near = torch.maximum(middle - reach, mid_z - reach_z)
     return near, torch.minimum(middle + reach, mid_z + reach_z)
