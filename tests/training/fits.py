@@ -49,9 +49,11 @@ def fit(output: Path, *words: str, command: str = "fit", debug: bool = True) -> 
 def learned(output: Path) -> dict[str, Tensor]:
     """What the checkpoint in a fit's folder holds: weights and the optimizer's state."""
     stored = torch.load(output / "last.ckpt", weights_only=True)
+    sums = stored["optimizer_states"][0]
+    order = [number for group in sums["param_groups"] for number in group["params"]]
     moments = {
-        f"optimizer.{index}.{name}": torch.as_tensor(value)
-        for index, state in stored["optimizer_states"][0]["state"].items()
+        f"optimizer.{order.index(number)}.{name}": torch.as_tensor(value)
+        for number, state in sums["state"].items()
         for name, value in state.items()
     }
     step = {"step": torch.tensor(stored["global_step"])}

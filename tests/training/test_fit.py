@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.conftest import ROOT
 from tests.training.fits import TINY, fit
 from vggt3 import cli
+from vggt3.attention import registry
 from vggt3.model.choice import ModelChoice
 from vggt3.model.names import is_adapter
 from vggt3.model.opening import start_model
@@ -124,3 +127,54 @@ def test_rendered_scenes_are_fitted(tmp_path: Path) -> None:
     assert fit(tmp_path, *TINY, *words) == 0
     log = (tmp_path / "log.txt").read_text()
     assert "rounded to (14, 28)" in log and "step 1 " in log
+
+
+def every_command(backbone: Path, folder: Path, chosen: list[str]) -> None:
+    """Fit, go on, validate, test, predict and reconstruct, each with what the first one made."""
+    weights = ["--weights", str(backbone)]
+    assert fit(folder, *weights, *chosen, "--trainer.max_steps", "1") == 0
+    last = ["--ckpt_path", str(folder / "last.ckpt")]
+    assert fit(folder, *weights, *last, "--trainer.max_steps", "2") == 0
+    adapter = ["--adapter", str(folder / "adapter.safetensors")]
+    for command in ("validate", "test", "predict"):
+        assert fit(folder / command, *weights, *adapter, command=command) == 0
+    photos = folder / "photos"
+    photos.mkdir()
+    for n in range(2):
+        ramp = torch.linspace(0, 255, 70 * 98).reshape(70, 98).roll(9 * n, dims=1)
+        Image.fromarray(ramp.byte().numpy()).save(photos / f"{n}.png")
+    words = ["reconstruct", str(photos), "-o", str(folder / "scene"), *weights, *adapter]
+    assert cli.main(words) == 0
+    assert (folder / "scene" / "cameras.json").is_file()
+
+
+def test_a_schedule_goes_all_the_way(backbone: Path, tmp_path: Path) -> None:
+    schedule = ["--attention.schedule", "0-1:softmax,2-3:ttt_shortconv"]
+    every_command(backbone, tmp_path / "fit", schedule)
+    header = read_header(tmp_path / "fit" / "adapter.safetensors")
+    names = [layer.spec.name for layer in header.layers]
+    assert names == ["softmax"] * 2 + ["ttt_shortconv"] * 2
+
+
+def test_a_stranger_s_backend_goes_all_the_way(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tutorial's plug-in, found by the entry point of an installed package."""
+    site = tmp_path / "site"
+    shutil.copytree(ROOT / "tests" / "plugins" / "vggt3_gated_linear", site)
+    info = site / "vggt3_gated_linear-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: vggt3-gated-linear\nVersion: 0.1\n"
+    )
+    point = "[vggt3.attention]\ngated_linear = vggt3_gated_linear:GatedLinear\n"
+    (info / "entry_points.txt").write_text(point)
+    monkeypatch.syspath_prepend(str(site))
+    registry.table.cache_clear()
+    chosen = ["--attention", "gated_linear", "--attention.opening", "2"]
+    try:
+        every_command(backbone, tmp_path / "fit", chosen)
+    finally:
+        registry.table.cache_clear()
+    header = read_header(tmp_path / "fit" / "adapter.safetensors")
+    assert dict(header.layers[0].spec.options)["opening"] == 2

@@ -41,6 +41,9 @@ def told(capsys: pytest.CaptureFixture[str], output: Path, *words: str, code: in
         (["--config", "nowhere.yaml"], "no such file"),
         (["--ckpt_path", "nowhere.ckpt", "--attention", "linear"], "must be a file"),
         (["stray"], "stray"),
+        (["--optimizer.method", "moon"], "did you mean 'muon'?"),
+        (["--share-views", "2"], "--share-views must be -1 or divide the number of processes, 1"),
+        (["--share-views", "0"], "--share-views must be -1 or divide"),
     ],
 )
 def test_a_wrong_word(
@@ -85,6 +88,8 @@ def test_a_checkpoint_of_something_else(capsys: pytest.CaptureFixture[str], tmp_
     assert "belong to this backbone" in line
     line = told(capsys, tmp_path, *TINY, *resume, "--train-all")
     assert "have learned all, got adapter" in line
+    line = told(capsys, tmp_path, *TINY, *resume, "--optimizer.method", "muon")
+    assert "have moved by muon, as --optimizer.method says, got adamw" in line
     capsys.readouterr()
     assert fit(tmp_path, *TINY, *resume, "--data.seed", "9") == 0
     assert "note: the checkpoint saw seed 1" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from tests.training.fits import TINY, differing, fit, noisy, painted
+from tests.training.fits import TINY, differing, fit, learned, noisy, painted
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import Keeper
 from vggt3.training.rendering import Renderer
@@ -66,7 +66,11 @@ class Stop(BaseException):
 
 
 @pytest.mark.usefixtures("random_steps")
-@pytest.mark.parametrize("extra", [[], ["--trainer.accumulate_grad_batches", "2"]])
+@pytest.mark.parametrize(
+    "extra",
+    [[], ["--trainer.accumulate_grad_batches", "2"], ["--optimizer.method", "muon"]],
+    ids=["plain", "accumulated", "muon"],
+)
 def test_stopped_after_any_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str]
 ) -> None:
@@ -74,7 +78,7 @@ def test_stopped_after_any_step(
     words += ["--trainer.val_check_interval", "2"]
     assert fit(tmp_path / "whole", *words) == 0
     keep = Keeper.on_train_batch_end
-    for step in range(1, 6):
+    for step in (1, 3, 4):
         broken = tmp_path / str(step)
 
         def stop(self: Keeper, trainer: Trainer, *args: object, at: int = step) -> None:
@@ -110,3 +114,36 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was(
     assert (broken / "backbone.ttt_shortconv.safetensors").is_file()
     assert fit(broken, *WORDS, "--ckpt_path", str(broken / "last.ckpt")) == 0
     assert differing(tmp_path / "whole", broken) == [], "what was kept is the state before step 4"
+
+
+@pytest.mark.usefixtures("random_steps")
+def test_too_many_steps_without_a_gradient_stop_and_keep_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of ten may be left out; with the second of them it ends."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert fit(whole, *WORDS) == 0
+    backward = Fitting.backward
+
+    def breaks(module: Fitting, loss: torch.Tensor) -> None:
+        backward(module, loss)
+        if module.global_step in (2, 4):
+            next(p for p in module.model.parameters() if p.requires_grad).grad[0] = torch.inf
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitting, "backward", breaks)
+        capsys.readouterr()
+        assert fit(broken, *WORDS, "--save_every", "100", debug=False) == 1
+    told = capsys.readouterr()
+    assert "step 3 " in told.out, "one is left out"
+    (line,) = told.err.strip().splitlines()
+    assert "the gradients of steps 1 to 5 must be finite" in line and "got 2 without" in line
+    stored = torch.load(broken / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == 5
+    assert all(t.isfinite().all() for t in stored["state_dict"].values())
+    assert (broken / "backbone.ttt_shortconv.safetensors").is_file()
+    assert fit(broken, *WORDS, "--ckpt_path", str(broken / "last.ckpt")) == 0
+    before = learned(whole)
+    steps = {int(v) for k, v in learned(broken).items() if k.endswith(".step")}
+    assert steps == {4}, "two steps moved nothing, not even the optimizer's sums"
+    assert before.keys() == learned(broken).keys()

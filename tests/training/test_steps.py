@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,7 +15,7 @@ from vggt3.model.config import TINY
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training.freezing import learns, start_adapter
 from vggt3.training.module import LearningOptions, Training
-from vggt3.training.optimizer import OptimizerOptions, parameter_groups
+from vggt3.training.optimizer import OptimizerOptions
 
 
 def fit(module: Training, scene: SceneBatch, steps: int) -> None:
@@ -87,22 +89,58 @@ def test_checkpointing_changes_nothing(scene: SceneBatch) -> None:
         assert torch.equal(gradient, found[1][name]), name
 
 
-def test_tokens_and_norms_are_not_decayed() -> None:
-    model = VGGT3.build(TINY, "softmax")
-    names = {id(p): n for n, p in model.named_parameters()}
-    decayed, rest = parameter_groups(model, 0.05)
-    assert all(p.dim() >= 2 for p in decayed["params"])
-    assert "aggregator.camera_token" in {names[id(p)] for p in rest["params"]}
-    assert len(decayed["params"]) + len(rest["params"]) == len(names)
+def kept_for_backward(part: str, scene: SceneBatch) -> tuple[int, set[str]]:
+    """Bytes that the forward pass keeps, and the modules whose outputs carry a gradient."""
+    model = VGGT3.build(TINY, "ttt_shortconv")
+    module = Training(model, LearningOptions(train=part))
+    module.train()
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+    carrying: set[str] = set()
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def look(name: str) -> Any:
+        def seen(module: Any, inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and output.requires_grad:
+                carrying.add(name)
+
+        return seen
+
+    for name, child in model.named_modules():
+        child.register_forward_hook(look(name))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = module.loss(scene, *module.predict_batch(scene))[1]
+    assert loss.requires_grad
+    return sum(kept.values()), carrying
 
 
-def test_the_learning_rate_rises_and_falls() -> None:
-    options = OptimizerOptions(lr=1.0, warmup=10, lr_last=0.1)
-    assert options.rate(0, 0.0) == pytest.approx(0.1)
-    assert options.rate(9, 0.0) == pytest.approx(1.0)
-    assert options.rate(500, 0.5) == pytest.approx(0.55)
-    assert options.rate(999, 1.0) == pytest.approx(0.1)
-    assert options.rate(1, 0.0, steps=20) == pytest.approx(1.0), "a tenth of a short run"
+def test_an_adapter_s_backward_pass_ends_where_the_adapter_begins(scene: SceneBatch) -> None:
+    adapter, carrying = kept_for_backward("adapter", scene)
+    everything, everywhere = kept_for_backward("encoder", scene)
+    before = ("encoder", "encoder.blocks.0", "aggregator.frame_blocks.0")
+    after = ("aggregator.frame_blocks.1", "camera_head", "depth_head")
+    assert everywhere.issuperset(before)
+    assert not carrying.intersection(before), "nothing there is computed backwards"
+    assert adapter < 0.95 * everything, (adapter, everything)
+    assert any(name.startswith(after[0]) for name in carrying)
+
+
+def test_what_is_frozen_has_no_gradient_and_no_optimizer_state(scene: SceneBatch) -> None:
+    module = Training(VGGT3.build(TINY, "ttt_shortconv"), LearningOptions(train="adapter"))
+    trainer = quiet_trainer(2)
+    trainer.fit(module, OneScene(scene))
+    learning = [p for p in module.model.parameters() if p.requires_grad]
+    frozen = [p for p in module.model.parameters() if not p.requires_grad]
+    assert all(p.grad is None for p in frozen)
+    state = trainer.optimizers[0].state
+    assert {id(p) for p in state} == {id(p) for p in learning}
+    held = sum(t.nbytes for s in state.values() for n, t in s.items() if n != "step")
+    assert held == 2 * sum(p.nbytes for p in learning)
 
 
 def test_an_unknown_part_is_named() -> None:

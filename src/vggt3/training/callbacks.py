@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vggt3 import checks
-from vggt3.training.module import Training
+from vggt3.training.module import NotFinite, Training
 from vggt3.training.parts import save_parts
 
 MOST_SKIPPED = 0.1
-"""Share of the steps between two reports that may have no finite gradient."""
+"""Share of the steps that may have no finite gradient."""
+LOOKED_AT = 10
+"""Steps that are looked at together, at the least."""
 
 
 class Deadline(Callback):
@@ -43,30 +46,48 @@ class Deadline(Callback):
 
 
 class Report(Callback):
-    """Prints a line of losses every few steps, and one of scores after each validation."""
+    """Prints a line of losses every few steps, and one of scores after each validation.
+
+    Where more than a tenth of the steps had no finite gradient, the run ends with
+    :class:`NotFinite`.
+    """
 
     def __init__(self, every: int = 50, file: Path | None = None) -> None:
         self.every, self.file = max(1, every), file
         self.scenes = self.views = 0
         self._since = self._begun = time.monotonic()
         self._scenes_since = 0
+        self._looked = self._last = self._skipped = 0
+        self.validated: int | None = None
+        """The step of the last validation."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
         self._since = self._begun = time.monotonic()
+        self._looked = self._last = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any
     ) -> None:
-        """Count scenes; print from time to time."""
+        """Count scenes; after a step, not between the batches of one, print from time to time."""
         assert isinstance(pl_module, Training)
-        scenes = batch.images.shape[0] * trainer.world_size
+        scenes = batch.images.shape[0] * trainer.world_size // pl_module.sharing
         self.scenes += scenes
         self._scenes_since += scenes
         self.views += scenes * batch.images.shape[1]
-        if trainer.global_step % self.every and not trainer.should_stop:
+        if (rest[0] + 1) % trainer.accumulate_grad_batches:
             return
-        means = pl_module.report()
+        final = trainer.should_stop or trainer.global_step == trainer.max_steps
+        if trainer.global_step % self.every == 0 or final:
+            self.report(trainer, pl_module)
+
+    def report(self, trainer: Trainer, module: Training) -> None:
+        """Print the means since the last report.
+
+        Raises:
+            NotFinite: more than a tenth of the steps had no finite gradient.
+        """
+        means = module.report()
         for logger in trainer.loggers:
             logger.log_metrics({f"train/{k}": v for k, v in means.items()}, trainer.global_step)
         now = time.monotonic()
@@ -74,13 +95,25 @@ class Report(Callback):
         self._since, self._scenes_since = now, 0
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        self.say(
-            f"step {trainer.global_step}  {now - self._begun:.0f} s  {self.scenes} scenes  "
-            f"{rate:.0f}/s  lr {lr:.2e}  {terms}"
+        speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+        text = f"{self.scenes} scenes  {speed}/s  lr {lr:.2e}  {terms}"
+        self.tell(f"step {trainer.global_step}  {now - self._begun:.0f} s  {text}", means)
+        self._heed(means.get("skipped", 0.0), trainer.global_step)
+
+    def _heed(self, skipped: float, step: int) -> None:
+        """Stop where too many steps were left out."""
+        self._skipped += round(skipped * (step - self._last))
+        self._last = step
+        looked_at = max(LOOKED_AT, step - self._looked)
+        checks.require(
+            self._skipped <= MOST_SKIPPED * looked_at,
+            f"the gradients of steps {self._looked + 1} to {step}",
+            f"be finite in all but {MOST_SKIPPED:.0%} of them",
+            f"{self._skipped} without: stopped, and none of those has moved the weights",
+            error=NotFinite,
         )
-        if means.get("skipped", 0.0) > MOST_SKIPPED:
-            self.say("too many steps without a finite gradient: stopping")
-            trainer.should_stop = True
+        if step - self._looked >= LOOKED_AT:
+            self._skipped, self._looked = 0, step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of held-out scenes beside the trivial guess."""
@@ -91,13 +124,22 @@ class Report(Callback):
         }
         order = ("auc@30", "trivial", "rra@5", "rra@15", "rta@5", "rta@15", "absrel", "delta")
         text = "  ".join(f"{name} {scores[name]:.3f}" for name in order if name in scores)
-        self.say(f"validation at step {trainer.global_step}: {text}")
+        self.validated = trainer.global_step
+        self.say(f"validation at step {self.validated}: {text}")
         # A validation is no part of the steps' rate.
         self._since, self._scenes_since = time.monotonic(), 0
+
+    def tell(self, line: str, means: Mapping[str, float]) -> None:
+        """Print a step's line."""
+        self.say(line)
 
     def say(self, line: str) -> None:
         """Print a line now, and keep it."""
         print(line, flush=True)
+        self.keep(line)
+
+    def keep(self, line: str) -> None:
+        """Write a line to the log."""
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("a", encoding="utf-8") as out:
@@ -124,6 +166,13 @@ class Keep(Callback):
         """Save what the run ends with."""
         self.save(trainer, pl_module)
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """What moved the weights so far was finite: that is kept too."""
+        if isinstance(exception, NotFinite):
+            self.save(trainer, pl_module)
+
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files, from one rank."""
         self._last = time.monotonic()
@@ -146,7 +195,7 @@ class Keep(Callback):
 
 
 class Profile(Callback):
-    """Profiles a few steps and writes what the device did, longest first."""
+    """Profiles a few steps: what the device did, longest first, and a trace for a browser."""
 
     STEPS = 5
 
@@ -174,6 +223,7 @@ class Profile(Callback):
         took = (time.perf_counter() - self._begun) / self.STEPS
         self._profiler.stop()
         averages = self._profiler.key_averages()
+        self._profiler.export_chrome_trace(str(self.output.with_suffix(".trace.json.gz")))
         self._profiler = None
         on_gpu = torch.cuda.is_available()
         order = ["self_device_time_total"] * on_gpu + ["self_cpu_time_total"]

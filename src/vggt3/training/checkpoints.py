@@ -39,6 +39,10 @@ class Facts:
     """Fingerprint of what does not learn, and so is not."""
     scenes: str
     """The seed and the recipes of the scenes seen."""
+    method: str = "adamw"
+    """What moved the weights."""
+    spread: bool = False
+    """Whether the optimizer's sums were spread over processes: they are then numbered anew."""
 
     def to_data(self) -> dict[str, str | int]:
         """Plain data for the checkpoint."""
@@ -96,7 +100,8 @@ def _facts(name: str, data: Any) -> Facts:
             LayerSpec(str(n), tuple(sorted(_plain(options).items())))
             for n, options in json.loads(data["layers"])
         ]
-        return Facts(tuple(specs), data["train"], data["frozen"], data["scenes"])
+        moves = {k: data[k] for k in ("method", "spread") if k in data}
+        return Facts(tuple(specs), data["train"], data["frozen"], data["scenes"], **moves)
     except checks.InputError:
         raise
     except (TypeError, KeyError, ValueError, AttributeError):
@@ -149,6 +154,19 @@ def check_continues(path: Path, facts: Facts, ours: Facts) -> str | None:
     if facts.scenes != ours.scenes:
         return f"the checkpoint saw {facts.scenes}; from here on it is {ours.scenes}"
     return None
+
+
+def check_moves(path: Path, facts: Facts, method: str, spread: bool) -> None:
+    """Hold a checkpoint's optimizer to the one that goes on from it.
+
+    Raises:
+        UsageError: the sums are another optimizer's, or those of whole tensors for spread ones.
+    """
+    name = f"--ckpt_path {path}"
+    wanted = f"have moved by {method}, as --optimizer.method says"
+    checks.require(facts.method == method, name, wanted, facts.method)
+    wanted = "come from a fit with ModelParallelStrategy, as this one is"
+    checks.require(facts.spread or not spread, name, wanted, "one without")
 
 
 def kept(state: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from vggt3 import checks
 from vggt3.attention.registry import DEFAULT
@@ -27,12 +30,13 @@ from vggt3.losses import LossWeights
 from vggt3.model import opening
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel
-from vggt3.training import checkpoints, settings
+from vggt3.training import checkpoints, settings, sharding
 from vggt3.training.data import ProceduralData
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import LAST, Files, Keeper, Lines, Predictions
 from vggt3.training.module import LearningOptions
 from vggt3.training.optimizer import OptimizerOptions
+from vggt3.training.progress import Bar
 from vggt3.training.scenes import SceneOptions
 from vggt3.training.sequence import SharedFitting
 
@@ -77,7 +81,7 @@ TRAINER = {
     "num_sanity_val_steps": 0,
     "enable_checkpointing": False,
     "enable_model_summary": False,
-    "enable_progress_bar": False,
+    "enable_progress_bar": None,  # where standard output is a terminal
     "use_distributed_sampler": False,
     "inference_mode": False,
 }
@@ -88,6 +92,7 @@ class FitCLI(LightningCLI):
 
     def __init__(self, command: str, args: Sequence[str]) -> None:
         self.command = command
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)  # they are the help
         super().__init__(
             Fitting,
             ProceduralData,
@@ -116,7 +121,8 @@ class FitCLI(LightningCLI):
         add("--overwrite", action="store_true", help="Replace what an earlier fit left there.")
         add("--ckpt_path", type=Path | None, help="Go on from this checkpoint (last.ckpt).")
         add("--train_all", action="store_true", help="Let all but the encoder learn.")
-        add("--share_views", action="store_true", help="Processes share each scene's views.")
+        told = "Neighbouring processes that share each scene's views; -1 is all of them."
+        add("--share_views", type=int, default=1, help=told)
         add("--tensorboard", action="store_true", help="Log for TensorBoard too.")
         add("--report_every", type=int, default=10, help="Steps between printed lines.")
         add("--save_every", type=int, default=100, help="Steps between checkpoints.")
@@ -124,7 +130,7 @@ class FitCLI(LightningCLI):
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The groups."""
         parser.add_lightning_class_args(Trainer, "trainer")
-        parser.add_class_arguments(SceneOptions, "data", skip={"bank", "photos"})
+        parser.add_class_arguments(SceneOptions, "data")
         parser.add_class_arguments(LearningOptions, "learning")
         parser.add_class_arguments(OptimizerOptions, "optimizer")
         parser.add_class_arguments(LossWeights, "loss")
@@ -156,6 +162,9 @@ class FitCLI(LightningCLI):
         names = [field.name for field in fields(ModelChoice)]
         self.choice = ModelChoice(**{name: given[name] for name in names})
         self.scenes: SceneOptions = given.data
+        look, textures = self.scenes.dressed()
+        for note in [] if textures is None else textures.notes():
+            rank_zero_only(print)(f"vggt3: note: {note}", file=sys.stderr)
         self.resumed = None
         if given.ckpt_path is not None:
             self.resumed = checkpoints.read(given.ckpt_path)
@@ -167,16 +176,16 @@ class FitCLI(LightningCLI):
         learning: LearningOptions = given.learning
         if given.train_all:
             learning = replace(learning, train="all")
+        shares = given.share_views != 1
         checks.require(
-            learning.dense_every == 1 or not given.share_views,
+            learning.dense_every == 1 or not shares,
             "--share-views",
             "stand beside --learning.dense_every 1",
             learning.dense_every,
         )
-        kind = SharedFitting if given.share_views else Fitting
+        kind = SharedFitting if shares else Fitting
         self.model = kind(self.loaded, learning, given.optimizer, given.loss, self.choice.seed)
-        self.datamodule = ProceduralData(self.scenes.counts(), self.scenes.look())
-        self.datamodule.shared = given.share_views
+        self.datamodule = ProceduralData(self.scenes.counts(), look, textures and textures.bank)
         whole = learning.train != "adapter" or self.choice.preset is not None
         self.files = Files(self.output, whole)
         self.lines = Lines(given.report_every, self.output / "log.txt")
@@ -187,11 +196,20 @@ class FitCLI(LightningCLI):
             )
         if self.command == "predict":
             self.trainer_defaults["callbacks"].append(Predictions(self.output))
-        options = self._logging()
+        options = {**self._logging(), "enable_progress_bar": self._bar()}
         try:
             self.trainer = self.instantiate_trainer(**options)
         except (ValueError, TypeError, MisconfigurationException) as error:
             checks.fail("--trainer", FITTING, f"'{error}'")
+        self.model.sharing = self.datamodule.sharing = self._sharing(given.share_views)
+
+    def _sharing(self, wanted: int) -> int:
+        """The processes that share a scene."""
+        processes = self.trainer.num_devices * self.trainer.num_nodes
+        sharing = processes if wanted == -1 else wanted
+        told = f"be -1 or divide the number of processes, {processes}"
+        checks.require(sharing > 0 and processes % sharing == 0, "--share-views", told, wanted)
+        return sharing
 
     def _output(self, named: Path | None, ckpt_path: Path | None) -> Path:
         if named is not None:
@@ -209,6 +227,16 @@ class FitCLI(LightningCLI):
             tensors = opening.encoder_tensors(self.choice.preset)
             loaded.model.load_state_dict(tensors, strict=False)
         return loaded
+
+    def _bar(self) -> bool:
+        """Whether there is a progress bar: ours, unless ``trainer.callbacks`` brings one."""
+        trainer = self.config_init.trainer
+        wanted: bool | None = trainer.enable_progress_bar
+        shown = sys.stdout.isatty() if wanted is None else wanted
+        if shown and not any(isinstance(c, ProgressBar) for c in trainer.callbacks or []):
+            self.lines.bar = Bar()
+            self.trainer_defaults["callbacks"].append(self.lines.bar)
+        return shown
 
     def _logging(self) -> dict[str, Any]:
         wanted = self.config_init.trainer.logger
@@ -250,6 +278,9 @@ class FitCLI(LightningCLI):
         if self.resumed is not None:
             ours = self.model.facts(self.datamodule.described)
             note = checkpoints.check_continues(ckpt_path, self.resumed, ours)
+            if self.command == "fit":
+                method, spread = self.model.optimizing.method, sharding.wanted(self.trainer)
+                checkpoints.check_moves(ckpt_path, self.resumed, method, spread)
             if note:
                 print(f"vggt3: note: {note}", file=sys.stderr)
         path = None if ckpt_path is None else str(ckpt_path)
@@ -269,11 +300,8 @@ class FitCLI(LightningCLI):
         """Train, validate, and say how to use what was trained."""
         if self.scenes.recipes is None and self.scenes.rounded != tuple(self.scenes.size):
             self.lines.say(f"--data.size {self.scenes.size} rounded to {self.scenes.rounded}")
-        if torch.cuda.is_available():
-            # What must be fp32 is a sum or small; tf32 products round finer than the bf16 around.
-            torch.set_float32_matmul_precision("high")
         self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=True)
-        if self.trainer.limit_val_batches:
+        if self.trainer.limit_val_batches and self.lines.validated != self.trainer.global_step:
             self.trainer.validate(self.model, self.datamodule, verbose=False)
         self.lines.say(f"written: {self.files.adapter(self.model)}")
         self.lines.say(f"use it: {self.files.use(self.model, self.choice.weights)}")
@@ -283,6 +311,9 @@ def start(command: str, args: Sequence[str]) -> None:
     """Parse and run; Lightning's own complaints become one line."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
+    # A process without a scene of its own; views that nobody writes to in place.
+    warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     try:
         FitCLI(command, args).run()
     except MisconfigurationException as error:

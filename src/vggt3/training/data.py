@@ -91,8 +91,8 @@ class ProceduralData(LightningDataModule):
         self.look = look or ProceduralConfig()
         self.recipes = parse_recipes(self.options.recipes)
         self.bank = bank
-        self.shared = False
-        """All processes see the same scenes (and share their views)."""
+        self.sharing = 1
+        """Neighbouring processes that see the same scenes (and share their views)."""
         self._validation: list[SceneBatch] | None = None
 
     @property
@@ -103,6 +103,7 @@ class ProceduralData(LightningDataModule):
 
     def renderer(self) -> Renderer:
         """Parameters → pictures on the training device."""
+        self.bank = None if self.bank is None else self.bank.to(self.device)
         return Renderer(self.device, self.bank, self.options.samples, self.options.renderer)
 
     def train_dataloader(self) -> Rendered:
@@ -120,9 +121,8 @@ class ProceduralData(LightningDataModule):
     def steps(self, first: int, count: int | None = None) -> Steps:
         """This process's batches from ``first`` on."""
         assert self.trainer is not None
-        rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        if self.shared:
-            rank, ranks = 0, 1
+        rank = self.trainer.global_rank // self.sharing
+        ranks = self.trainer.world_size // self.sharing
         return Steps(self.recipes, self.options.seed, first, count, rank, ranks)
 
     def drawn(self, batch: int) -> SceneParameters:
@@ -142,7 +142,10 @@ class ProceduralData(LightningDataModule):
     @property
     def described(self) -> str:
         """What is learned from, in words."""
-        return f"seed {self.options.seed}, {self.options.recipes}"
+        worn = ""
+        if self.bank is not None:
+            worn = f", {self.bank.count} textures {self.bank.digest[:16]}"
+        return f"seed {self.options.seed}, {self.options.recipes}{worn}"
 
     def transfer_batch_to_device(
         self, batch: SceneBatch, device: torch.device, dataloader_idx: int

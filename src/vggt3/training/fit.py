@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,17 +14,13 @@ from vggt3.distributed import World
 from vggt3.geometry.camera import decode_pose
 from vggt3.losses import LossWeights
 from vggt3.model.opening import LoadedModel
-from vggt3.training import checkpoints
+from vggt3.training import checkpoints, sharding
 from vggt3.training.data import ProceduralData
-from vggt3.training.module import LearningOptions, Training
+from vggt3.training.module import LearningOptions, NotFinite, Training
 from vggt3.training.optimizer import OptimizerOptions
 
 STEP_SEED = 1_000_003
 """Keeps the random numbers of neighbouring steps apart."""
-
-
-class NotFinite(checks.DataError):
-    """A step's loss or gradient is not finite; the weights are those before it."""
 
 
 class Fitting(Training):
@@ -49,9 +46,15 @@ class Fitting(Training):
         frozen = checkpoints.fingerprint(self.model, part)
         return checkpoints.Facts(self.model.specs, part, frozen, scenes)
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:
         """Take down what checkpoints of this fit belong to."""
-        self._facts = self.facts(self.data.described)
+        if stage == "fit":
+            self._facts = self.facts(self.data.described)
+
+    def configure_model(self) -> None:
+        """Spread the weights over processes, where the strategy is to."""
+        if sharding.wanted(self.trainer):
+            sharding.shard(self, self.model)
 
     @property
     def data(self) -> ProceduralData:
@@ -59,6 +62,10 @@ class Fitting(Training):
         found = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(found, ProceduralData)
         return found
+
+    def tried(self, batch: SceneBatch) -> Tensor:
+        """The loss of a batch, of which nothing is remembered."""
+        return self.loss(batch, *self.predict_batch(batch))[1]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """The step's learning rate, and its random numbers."""
@@ -73,7 +80,7 @@ class Fitting(Training):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip, and take no step that is not finite."""
+        """Clip, and stop where the loss is not finite."""
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
         # Every process stops at the same step.
         bad = World.current().sum(self._bad.float()) > 0
@@ -86,27 +93,23 @@ class Fitting(Training):
                 "nan or infinity: stopped with the weights from before that step",
                 error=NotFinite,
             )
-        if not optimizer.defaults.get("fused") and self.skipped_last:
-            optimizer.zero_grad()  # what has no gradient is not moved
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Whether the loss is finite is asked before the weights move."""
         self._bad = self._bad.to(loss.device) | ~loss.detach().isfinite()
         super().backward(loss, *args, **kwargs)
 
-    @property
-    def skipped_last(self) -> bool:
-        """Whether the gradient at hand is not finite (waits for the device)."""
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        return not bool(torch.stack([g.isfinite().all() for g in grads]).all())
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what learns, and say what it belongs to."""
         checkpoint["state_dict"] = checkpoints.kept(checkpoint["state_dict"], self.learning.train)
-        checkpoint[checkpoints.KEY] = self._facts.to_data()
+        spread = sharding.wanted(self.trainer)
+        facts = replace(self._facts, method=self.optimizing.method, spread=spread)
+        checkpoint[checkpoints.KEY] = facts.to_data()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Hold a checkpoint's tensors to the model."""
+        if sharding.wanted(self.trainer):
+            return  # the strategy has loaded them by their names already
         ours = checkpoints.kept(self.state_dict(), self.learning.train)
         theirs = checkpoint["state_dict"]
         odd = sorted(

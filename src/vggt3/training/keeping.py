@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,42 @@ from safetensors.torch import save_file
 
 from vggt3 import checks
 from vggt3.model import weights, weights_saving
+from vggt3.training import sharding
 from vggt3.training.callbacks import Report
-from vggt3.training.fit import Fitting, NotFinite
+from vggt3.training.fit import Fitting
+from vggt3.training.module import NotFinite
+from vggt3.training.progress import Bar
 
 LAST = "last.ckpt"
 BACKBONE = "backbone.safetensors"
 
 
 class Lines(Report):
-    """A :class:`Report` from one process, which also says beforehand how long it will take."""
+    """A :class:`Report` from one process, which also says beforehand how long it will take.
+
+    Where a progress bar is shown, lines stand above it, and those of single steps in the log
+    alone.
+    """
+
+    bar: Bar | None = None
 
     @rank_zero_only
     def say(self, line: str) -> None:
         """Print a line now, and keep it."""
-        super().say(line)
+        if self.bar is None:
+            super().say(line)
+        else:
+            self.bar.print(line)
+            self.keep(line)
+
+    @rank_zero_only
+    def tell(self, line: str, means: Mapping[str, float]) -> None:
+        """Print a step's line, or show its loss beside the bar."""
+        if self.bar is None:
+            self.say(line)
+        else:
+            self.bar.show(means.get("loss", math.nan))
+            self.keep(line)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what is trained, and on a CPU how long that takes."""
@@ -45,16 +68,6 @@ class Lines(Report):
             self.say(f"about {ahead} ahead: {to_do} steps of {seconds:.1f} s on this CPU")
         super().on_train_start(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any
-    ) -> None:
-        """Count scenes; print after a step, not between the batches of one."""
-        if (rest[0] + 1) % trainer.accumulate_grad_batches:
-            self.scenes += batch.images.shape[0] * trainer.world_size
-            self._scenes_since += batch.images.shape[0] * trainer.world_size
-        else:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, *rest)
-
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of the test's scenes."""
         self.on_validation_end(trainer, pl_module)
@@ -66,8 +79,7 @@ def step_time(module: Fitting) -> float:
     began = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
         batch = data.renderer()(data.drawn(module.global_step))
-        loss = module.loss(batch, *module.predict_batch(batch))[1]
-        loss.backward()  # type: ignore[no-untyped-call]
+        module.tried(batch).backward()  # type: ignore[no-untyped-call]
     module.zero_grad(set_to_none=True)
     return (time.perf_counter() - began) * module.trainer.accumulate_grad_batches
 
@@ -99,17 +111,16 @@ class Files:
         return self.folder / f"backbone.{names}.safetensors"
 
     def save(self, trainer: Trainer, module: Fitting) -> None:
-        """Write the weights; a file is there whole or not at all."""
+        """Write the weights, all processes at once; a file is there whole or not at all."""
+        model = sharding.gathered(trainer, module.model)
+        if not trainer.is_global_zero:
+            return
         record = {"steps": trainer.global_step, "scenes": module.data.described}
         found = module.loaded.fingerprint
         if self.with_backbone:
-            found = weights_saving.save_backbone(
-                self.folder / BACKBONE, module.model, record=record
-            )
-        found = found or weights.fingerprint(module.model.state_dict())
-        weights_saving.save_adapter(
-            self.adapter(module), module.model, backbone=found, record=record
-        )
+            found = weights_saving.save_backbone(self.folder / BACKBONE, model, record=record)
+        found = found or weights.fingerprint(model.state_dict())
+        weights_saving.save_adapter(self.adapter(module), model, backbone=found, record=record)
 
     def use(self, module: Fitting, given: str | None) -> str:
         """The command line that uses what was saved."""
@@ -144,8 +155,7 @@ class Keeper(Callback):
         assert isinstance(pl_module, Fitting)
         if trainer.global_step != self._saved:
             self.checkpoint(trainer)
-        if trainer.is_global_zero:
-            self.files.save(trainer, pl_module)
+        self.files.save(trainer, pl_module)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -156,8 +166,7 @@ class Keeper(Callback):
         if isinstance(exception, NotFinite):
             self.checkpoint(trainer)
             assert isinstance(pl_module, Fitting)
-            if trainer.is_global_zero:
-                self.files.save(trainer, pl_module)
+            self.files.save(trainer, pl_module)
 
     def _kept(self) -> str:
         last = self.files.last()

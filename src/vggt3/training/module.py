@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from vggt3 import losses
+from vggt3 import checks, losses
 from vggt3.data.procedural.scene import SceneBatch
+from vggt3.distributed import World
 from vggt3.geometry.camera import decode_pose
 from vggt3.losses import LossWeights, Targets
 from vggt3.metrics import AbsRel, PoseAccuracy, sideways
 from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3, DenseMaps
-from vggt3.training import compiling, freezing, optimizer
+from vggt3.training import compiling, freezing, optimizer, sharding
 from vggt3.training.optimizer import OptimizerOptions
 from vggt3.types import Views
 
@@ -24,6 +25,10 @@ STILL = 0.01
 """Baselines shorter than this share of the scene's median depth have no direction."""
 
 ALL = slice(None)
+
+
+class NotFinite(checks.DataError):
+    """Losses or gradients are not finite; the weights are those before it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,9 @@ class Training(LightningModule):
         """Share of the run that is done; set from the step or by a deadline."""
         self.seen: dict[str, Tensor] = {}
         """Sums of every loss term and of the gradient's norm since they were last reported."""
-        self.seen_steps = 0
+        self.seen_times: dict[str, int] = {}
+        self.sharing = 1
+        """Processes that hold one scene together."""
         freezing.freeze(model, self.learning.train)
         self.conduct = Conduct(checkpoint=self.learning.checkpointing)
         self.dense_terms = losses.dense_terms
@@ -78,8 +85,18 @@ class Training(LightningModule):
         return self
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over what learns."""
+        """The optimizer of what learns."""
         return optimizer.build(self.model, self.optimizing)
+
+    def on_fit_start(self) -> None:
+        """What makes a GPU fast."""
+        if self.trainer.strategy.root_device.type == "cuda":
+            # What must be fp32 is a sum or small; tf32 rounds finer than the bf16 around.
+            torch.set_float32_matmul_precision("high")
+            if sharding.wanted(self.trainer):
+                return  # it takes no other memory format
+            for head in (self.model.depth_head, self.model.point_head):
+                head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step."""
@@ -96,16 +113,19 @@ class Training(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip without waiting for the device, and remember the norm.
+        """Clip, remember the norm, and leave out a step whose gradient is not finite.
 
-        Lightning's own refuses a fused optimizer for a reason that only fp16 has.
+        Lightning's own refuses a fused optimizer for a reason that only fp16 has. A fused step
+        leaves itself out, without waiting for the device.
         """
         moving = [p for group in optimizer.param_groups for p in group["params"]]
         limit = self.optimizing.clip or torch.inf
-        norm = torch.nn.utils.clip_grad_norm_(moving, limit)
+        norm = sharding.whole(torch.nn.utils.clip_grad_norm_(moving, limit))
         skip = (~norm.isfinite()).float()
         if optimizer.defaults.get("fused"):
-            optimizer.found_inf = skip  # type: ignore[attr-defined]  # a fused step heeds it
+            optimizer.found_inf = skip  # type: ignore[attr-defined]
+        elif bool(skip):
+            optimizer.zero_grad()  # what has no gradient is not moved
         self._note({"gradient": norm.nan_to_num(0, 0), "skipped": skip})
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
@@ -116,7 +136,6 @@ class Training(LightningModule):
             shown = slice(None)
         stages, maps = self.predict_batch(batch, shown)
         terms, loss = self.loss(batch, stages, maps, shown)
-        self.seen_steps += 1
         self._note({n: t.nan_to_num(0, 0) for n, t in {"loss": loss, **terms}.items()})
         return loss
 
@@ -153,10 +172,15 @@ class Training(LightningModule):
             return terms, losses.total(terms, self.weights)
 
     def validation_step(self, batch: SceneBatch, batch_idx: int) -> None:
-        """Score one batch of held-out scenes."""
+        """Score this process's share of a batch of held-out scenes."""
+        own = dealt(batch.images.shape[0], batch_idx, World.current())
+        # Without a share it goes along with one scene: the others may wait for its weights.
+        batch = some_of(batch, own or [0])
         with compiling.uncompiled():
             stages, maps = self.predict_batch(batch)
         size = (batch.images.shape[-2], batch.images.shape[-1])
+        if not own:
+            return
         with torch.autocast(batch.images.device.type, enabled=False):
             guess, _ = decode_pose(stages[-1], size)
             truth = batch.camera_from_world
@@ -166,7 +190,7 @@ class Training(LightningModule):
             self.depths.update(maps.depth, batch.depth, batch.valid)
 
     def on_validation_epoch_end(self) -> None:
-        """Hand the scores to the logger and callbacks."""
+        """Hand the scores of all processes' scenes to the logger and callbacks."""
         scores = {**self.poses.compute(), **self.depths.compute()}
         scores["trivial"] = self.trivial.compute()["auc@30"]
         for metric in (self.poses, self.trivial, self.depths):
@@ -178,14 +202,16 @@ class Training(LightningModule):
         for name, value in values.items():
             value = value.detach()
             self.seen[name] = self.seen[name] + value if name in self.seen else value
+            self.seen_times[name] = self.seen_times.get(name, 0) + 1
 
     def report(self) -> dict[str, float]:
         """Means since the last report; waits for the device once."""
         if not self.seen:
             return {}
-        means = torch.stack([v.float() for v in self.seen.values()]) / max(1, self.seen_steps)
-        found = dict(zip(self.seen, means.tolist(), strict=True))
-        self.seen, self.seen_steps = {}, 0
+        sums = torch.stack([value.float() for value in self.seen.values()]).tolist()
+        pairs = zip(self.seen, sums, strict=True)
+        found = {name: total / self.seen_times[name] for name, total in pairs}
+        self.seen, self.seen_times = {}, {}
         return found
 
 
@@ -201,3 +227,16 @@ def median_depth(batch: SceneBatch) -> Tensor:
     """[B] median depth of each scene's valid pixels, 0 where nothing is valid."""
     known = torch.where(batch.valid, batch.depth, torch.nan)
     return known.flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)
+
+
+def dealt(scenes: int, batch_idx: int, world: World) -> list[int]:
+    """Which scenes of a batch of held-out ones are this process's: all are dealt in turn."""
+    first = batch_idx * scenes
+    return [n for n in range(scenes) if (first + n) % world.size == world.rank]
+
+
+def some_of(batch: SceneBatch, scenes: list[int]) -> SceneBatch:
+    """A batch of some of the scenes."""
+    if len(scenes) == batch.images.shape[0]:
+        return batch
+    return SceneBatch(**{f.name: getattr(batch, f.name)[scenes] for f in fields(batch)})

@@ -70,11 +70,7 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        # What must be fp32 is a sum or small; tf32 products round finer than the bf16 around.
-        torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-        for head in (module.model.depth_head, module.model.point_head):
-            head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     report = Report(options.every, output / "log.txt")
     # The deadline decides first whether a step is the last, and the others act on it.
     callbacks: list[Any] = [Deadline(options.seconds)] if options.seconds > 0 else []

@@ -1,8 +1,9 @@
-"""One scene over several processes: each holds some of its views (``--share-views``).
+"""One scene over several processes: each holds some of its views (``--share-views N``).
 
-Every process draws the same scenes. Deltas, the scene's scale and the counts of the losses are
-summed while a step is computed; each process's loss is its share of the whole, so the gradient of
-the whole is the sum of theirs.
+N neighbours draw the same scenes. Deltas, the scene's scale and the counts of the losses are
+summed among them while a step is computed; each process's loss is its share of the whole, so the
+gradient of the whole is the sum of theirs. Neighbourhoods see scenes of their own, and the mean
+over these is what moves the weights: processes are a mesh of scenes × views.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from vggt3 import losses
 from vggt3.data.procedural.scene import SceneBatch
-from vggt3.distributed import World
+from vggt3.distributed import ALONE, World
 from vggt3.model.vggt3 import DenseMaps
 from vggt3.training.fit import Fitting
 from vggt3.training.module import ALL
@@ -29,8 +31,26 @@ OWN = ("gradient", "skipped")
 class SharedFitting(Fitting):
     """A :class:`Fitting` whose processes share the views of each training scene.
 
-    Held-out scenes are read by each process alone.
+    Held-out scenes are read by one process each.
     """
+
+    views: World = ALONE
+    """The processes that share this one's scenes."""
+
+    def setup(self, stage: str) -> None:
+        """Find those that share this process's scenes."""
+        super().setup(stage)
+        if stage == "fit":
+            self.share(self.sharing, self.trainer.strategy.root_device)
+
+    def share(self, sharing: int, device: torch.device) -> None:
+        """Let ``sharing`` neighbours hold a scene together; all processes call this at once."""
+        whole = World.current()
+        self.sharing, self.views = sharing, whole
+        if sharing < whole.size:
+            shape, names = (whole.size // sharing, sharing), ("scenes", "views")
+            mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)["views"]
+            self.views = World(mesh.get_local_rank(), sharing, mesh.get_group())
 
     def on_train_start(self) -> None:
         """Gradients are summed here, after the last backward pass of a step."""
@@ -50,13 +70,14 @@ class SharedFitting(Fitting):
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def sum_gradients(self) -> None:
-        """Give every process the gradient of the whole; a tensor unused here counts as zero."""
+        """Sum over those that share a scene, mean over the scenes; what is unused here is zero."""
         world = World.current()
+        scenes = world.size // self.sharing
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 own = parameter.grad
                 own = torch.zeros_like(parameter) if own is None else own
-                parameter.grad = world.sum(own)
+                parameter.grad = world.sum(own) / scenes
 
     def predict_batch(
         self, batch: SceneBatch, shown: slice = ALL
@@ -64,7 +85,7 @@ class SharedFitting(Fitting):
         """The pose encodings [B, V, 9] of all views; the dense maps of the views held here."""
         if not self.training:
             return super().predict_batch(batch, shown)
-        world, count = World.current(), batch.images.shape[1]
+        world, count = self.views, batch.images.shape[1]
         views = Views.from_tensor(batch.images).shard(*world.share(count))
         trunk = self.model.read(views, replace(self.conduct, world=world))
         return self.model.poses(trunk), self.model.dense(trunk.features[0], views.groups[0])
@@ -75,7 +96,7 @@ class SharedFitting(Fitting):
         """This process's share of every term, and of their weighted sum."""
         if not self.training:
             return super().loss(batch, stages, maps, shown)
-        world = World.current()
+        world = self.views
         own = slice(*world.share(batch.images.shape[1]))
         with torch.autocast(batch.images.device.type, enabled=False):
             target = losses.normalised_targets(
@@ -103,6 +124,6 @@ class SharedFitting(Fitting):
         """Add the whole of each term to what is reported next."""
         shares: dict[str, Any] = {k: v.detach() for k, v in values.items() if k not in OWN}
         if shares:
-            whole = World.current().sum(torch.stack(list(shares.values())))
+            whole = self.views.sum(torch.stack(list(shares.values())))
             values = {**values, **dict(zip(shares, whole.unbind(), strict=True))}
         super()._note(values)

@@ -1,0 +1,34 @@
+"""Processes that train together, forked from one server that has imported what they need."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.multiprocessing.spawn import start_processes
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def together(size: int, work: Callable[..., None], *given: Any) -> None:
+    """Call ``work(*given)`` in ``size`` processes that find each other as under torchrun."""
+    multiprocessing.set_forkserver_preload(["vggt3.training.cli", "torch._dynamo"])
+    start_processes(_run, (size, free_port(), work, given), nprocs=size, start_method="forkserver")
+
+
+def _run(
+    rank: int, size: int, port: int, work: Callable[..., None], given: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    places = {"LOCAL_RANK": rank, "RANK": rank, "WORLD_SIZE": size, "NODE_RANK": 0}
+    os.environ.update({name: str(place) for name, place in places.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    work(*given)

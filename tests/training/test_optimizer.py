@@ -1,0 +1,119 @@
+"""Muon with AdamW as one optimizer; what decays; the learning rate's course."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from vggt3.checks import UsageError
+from vggt3.model.config import TINY
+from vggt3.model.vggt3 import VGGT3
+from vggt3.training.optimizer import Muon, OptimizerOptions, build, parameter_groups
+
+MUON = OptimizerOptions(method="muon", lr=1e-2)
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch before 2.9")
+
+
+class Mixed(nn.Module):
+    """A matrix, a convolution, a bias and a token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.conv = nn.Linear(6, 4), nn.Conv2d(3, 3, 3, groups=3, bias=False)
+        self.camera_token = nn.Parameter(torch.ones(1, 2, 1, 4))
+
+    def loss(self, seed: int) -> torch.Tensor:
+        x = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(seed))
+        out = self.flat(x).pow(2).mean() + self.conv(x).pow(2).mean()
+        return out + (self.camera_token - 2).pow(2).sum()
+
+
+def moved(optimizer: torch.optim.Optimizer, model: Mixed, seeds: range) -> None:
+    for seed in seeds:
+        optimizer.zero_grad()
+        model.loss(seed).backward()
+        optimizer.step()
+
+
+@needs_muon
+def test_muon_moves_matrices_and_adamw_the_rest() -> None:
+    model, other = Mixed(), Mixed()
+    other.load_state_dict(model.state_dict())
+    muon = torch.optim.Muon(
+        [other.flat.weight], lr=1e-2, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+    )
+    groups = [
+        {"params": [other.conv.weight], "weight_decay": 0.05},
+        {"params": [other.flat.bias, other.camera_token], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95))
+    moved(build(model, MUON), model, range(3))
+    for seed in range(3):
+        other.zero_grad()
+        other.loss(seed).backward()
+        muon.step()
+        adamw.step()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@needs_muon
+def test_a_saved_muon_goes_on_bit_for_bit() -> None:
+    whole, broken = Mixed(), Mixed()
+    broken.load_state_dict(whole.state_dict())
+    moved(build(whole, MUON), whole, range(6))
+    first = build(broken, MUON)
+    moved(first, broken, range(3))
+    again = build(broken, MUON)
+    again.load_state_dict(first.state_dict())
+    for group in again.param_groups:
+        group["lr"] = 1e-2
+    moved(again, broken, range(3, 6))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, broken.state_dict()[name]), name
+
+
+@needs_muon
+def test_every_parameter_has_one_optimizer_and_one_learning_rate() -> None:
+    model = VGGT3.build(TINY, "ttt_shortconv")
+    names = {id(p): n for n, p in model.named_parameters()}
+    made = build(model, MUON)
+    assert isinstance(made, Muon)
+    found = [[names[id(p)] for g in part.param_groups for p in g["params"]] for part in made.parts]
+    assert sorted(found[0] + found[1]) == sorted(names.values())
+    assert "aggregator.global_blocks.0.attn.qkv.weight" in found[0]
+    assert not any("token" in name or name.endswith("bias") for name in found[0])
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    for group in made.param_groups:
+        group["lr"] = 0.0
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    made.step()
+    assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
+
+
+def test_a_torch_without_muon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(UsageError, match=r"muon must find torch\.optim\.Muon"):
+        build(Mixed(), MUON)
+    with pytest.raises(UsageError, match="did you mean 'muon'"):
+        OptimizerOptions(method="moon")
+
+
+def test_tokens_and_norms_are_not_decayed() -> None:
+    model = VGGT3.build(TINY, "softmax")
+    names = {id(p): n for n, p in model.named_parameters()}
+    decayed, rest = parameter_groups(model, 0.05)
+    assert all(p.dim() >= 2 for p in decayed["params"])
+    assert "aggregator.camera_token" in {names[id(p)] for p in rest["params"]}
+    assert len(decayed["params"]) + len(rest["params"]) == len(names)
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    options = OptimizerOptions(lr=1.0, warmup=10, lr_last=0.1)
+    assert options.rate(0, 0.0) == pytest.approx(0.1)
+    assert options.rate(9, 0.0) == pytest.approx(1.0)
+    assert options.rate(500, 0.5) == pytest.approx(0.55)
+    assert options.rate(999, 1.0) == pytest.approx(0.1)
+    assert options.rate(1, 0.0, steps=20) == pytest.approx(1.0), "a tenth of a short run"
