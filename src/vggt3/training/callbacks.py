@@ -146,7 +146,7 @@ class Keep(Callback):
 
 
 class Profile(Callback):
-    """Profiles a few steps and writes what the device did, longest first."""
+    """Profiles a few steps: what the device did, longest first, and a trace for a browser."""
 
     STEPS = 5
 
@@ -174,6 +174,7 @@ class Profile(Callback):
         took = (time.perf_counter() - self._begun) / self.STEPS
         self._profiler.stop()
         averages = self._profiler.key_averages()
+        self._profiler.export_chrome_trace(str(self.output.with_suffix(".trace.json.gz")))
         self._profiler = None
         on_gpu = torch.cuda.is_available()
         order = ["self_device_time_total"] * on_gpu + ["self_cpu_time_total"]

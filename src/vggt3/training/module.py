@@ -18,6 +18,7 @@ from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3, DenseMaps
 from vggt3.training import compiling, freezing, optimizer
 from vggt3.training.optimizer import OptimizerOptions
+from vggt3.training.recording import Recorder
 from vggt3.types import Views
 
 STILL = 0.01
@@ -39,6 +40,8 @@ class LearningOptions:
     """In training the dense heads see every n-th view of a scene, another one each step."""
     compile: bool = False
     """Compile the blocks, heads and losses with torch.compile."""
+    record: bool = False
+    """On a GPU: record the kernels of a step once and replay them (CUDA graphs)."""
 
 
 class Training(LightningModule):
@@ -68,6 +71,7 @@ class Training(LightningModule):
             compiling.compile_parts(model)
             self.conduct = compiling.CompiledConduct(checkpoint=self.learning.checkpointing)
             self.dense_terms = compiling.compiled(losses.dense_terms)
+        self.recorder: Recorder | None = None
         self.poses, self.trivial, self.depths = PoseAccuracy(), PoseAccuracy(), AbsRel()
 
     def train(self, mode: bool = True) -> Training:
@@ -104,6 +108,9 @@ class Training(LightningModule):
         limit = self.optimizing.clip or torch.inf
         norm = torch.nn.utils.clip_grad_norm_(moving, limit)
         skip = (~norm.isfinite()).float()
+        if self.recorder is not None:
+            gradients = self.recorder.gradients
+            gradients.copy_(torch.where(skip > 0, 0, gradients))
         if optimizer.defaults.get("fused"):
             optimizer.found_inf = skip  # type: ignore[attr-defined]  # a fused step heeds it
         self._note({"gradient": norm.nan_to_num(0, 0), "skipped": skip})
@@ -114,11 +121,32 @@ class Training(LightningModule):
         shown = slice(self.global_step % every, None, every)
         if batch.images.shape[1] <= shown.start:
             shown = slice(None)
+        if self.learning.record and self.recorder is None:
+            moving = [p for p in self.model.parameters() if p.requires_grad]
+            self.recorder = Recorder(self.terms, moving)
+        step = self.terms if self.recorder is None else self.recorder.step
+        terms = step(batch, shown)
+        self.seen_steps += 1
+        self._note({n: t.nan_to_num(0, 0) for n, t in terms.items()})
+        return terms["loss"]
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The gradients of the loss; a recorded step has brought them along."""
+        if self.recorder is None:
+            loss.backward(*args, **kwargs)
+
+    def optimizer_zero_grad(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Forget the last step's gradients; a recorded step writes over them."""
+        if self.recorder is None:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def terms(self, batch: SceneBatch, shown: slice = ALL) -> dict[str, Tensor]:
+        """``loss`` and every term of it, unweighted."""
         stages, maps = self.predict_batch(batch, shown)
         terms, loss = self.loss(batch, stages, maps, shown)
-        self.seen_steps += 1
-        self._note({n: t.nan_to_num(0, 0) for n, t in {"loss": loss, **terms}.items()})
-        return loss
+        return {"loss": loss, **terms}
 
     def predict_batch(
         self, batch: SceneBatch, shown: slice = ALL

@@ -1,4 +1,4 @@
-"""AdamW, the groups it decays, and the learning rate's course."""
+"""AdamW or Muon, the groups that decay, and the learning rate's course."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from vggt3 import checks
 UNDECAYED = ("camera_token", "register_token", "empty_pose", "class_token", "position")
 """Learned tokens, which like norms, biases and scales are no matrices to be kept small."""
 
+METHODS = ("adamw", "muon")
+
 
 @dataclass(frozen=True)
 class OptimizerOptions:
     """How the weights move (FACTS section 1; ``lr`` for an adapter)."""
 
+    method: str = "adamw"
+    """adamw, or muon: Muon for the matrices, each step as long as AdamW's, AdamW for the rest."""
     lr: float = 1e-4
     """Highest learning rate."""
     lr_last: float = 0.02
@@ -28,13 +32,14 @@ class OptimizerOptions:
     warmup: int = 1000
     """Steps until the highest learning rate, at most a tenth of a run of known length."""
     weight_decay: float = 0.05
-    """AdamW's, on matrices only."""
+    """On matrices only."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """AdamW's."""
+    """AdamW's; Muon's momentum is 0.95."""
     clip: float = 1.0
     """Longest gradient (L2 norm over all parameters); 0 clips nothing."""
 
     def __post_init__(self) -> None:
+        checks.choose("--optimizer.method", self.method, METHODS)
         checks.require(self.lr > 0, "--lr", "be positive", self.lr)
         checks.require(0 <= self.lr_last <= 1, "--lr-last", "be between 0 and 1", self.lr_last)
         checks.require(0 <= self.decay <= 1, "--decay", "be between 0 and 1", self.decay)
@@ -67,9 +72,77 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
-def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.AdamW:
-    """AdamW over what learns in ``model``, in one fused kernel on a GPU."""
+class Muon(torch.optim.Optimizer):
+    """Muon for two-dimensional matrices and AdamW for all else, as one optimizer.
+
+    Muon's steps are scaled by 0.2·√max(rows, columns), which gives them the length of AdamW's
+    (arXiv 2502.16982), so that one learning rate, one course and one decay serve both.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
+        """Args:
+            groups: parameters, and the decay of each group.
+            lr: of the first step.
+            betas: AdamW's.
+
+        Raises:
+            UsageError: this torch has no Muon.
+        """
+        checks.require(
+            hasattr(torch.optim, "Muon"),
+            "--optimizer.method muon",
+            "find torch.optim.Muon, which came with torch 2.9",
+            f"torch {torch.__version__}",
+        )
+        flat, rest = (
+            [g for g in split if g["params"]]
+            for split in (
+                [{**g, "params": [p for p in g["params"] if (p.dim() == 2) == two]} for g in groups]
+                for two in (True, False)
+            )
+        )
+        super().__init__([*map(dict, flat), *map(dict, rest)], {"lr": lr})
+        self.parts: list[torch.optim.Optimizer] = []
+        if flat:
+            self.parts.append(torch.optim.Muon(flat, lr=lr, adjust_lr_fn="match_rms_adamw"))
+        if rest:
+            self.parts.append(torch.optim.AdamW(rest, lr=lr, betas=betas))
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self._share()
+
+    def _share(self) -> None:
+        """One state and one list of groups, which each part sees its own of."""
+        first = 0
+        for part in self.parts:
+            last = first + len(part.param_groups)
+            part.state, part.param_groups = self.state, self.param_groups[first:last]
+            first = last
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: Any = None) -> Any:
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+
+def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
+    """The optimizer of what learns in ``model``; AdamW in one fused kernel on a GPU.
+
+    Raises:
+        UsageError: nothing learns, or Muon is asked of a torch without it.
+    """
     groups = parameter_groups(model, options.weight_decay)
     checks.require(bool(groups), "the model", "have something that learns", "none")
+    if options.method == "muon":
+        return Muon(groups, options.lr, options.betas)
     on_gpu = groups[0]["params"][0].is_cuda
     return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=on_gpu or None)
