@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from vggt3 import losses
 from vggt3.data.procedural.scene import SceneBatch
+from vggt3.distributed import World
 from vggt3.geometry.camera import decode_pose
 from vggt3.losses import LossWeights, Targets
 from vggt3.metrics import AbsRel, PoseAccuracy, sideways
@@ -85,6 +87,12 @@ class Training(LightningModule):
         """AdamW over what learns."""
         return optimizer.build(self.model, self.optimizing)
 
+    def on_train_start(self) -> None:
+        """Recorded gradients are averaged here, not by Lightning's wrapper."""
+        wrapped = self.trainer.strategy.model
+        if self.learning.record and isinstance(wrapped, DistributedDataParallel):
+            wrapped.require_backward_grad_sync = False
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step."""
         steps = self.trainer.max_steps if self.trainer.max_steps > 0 else None
@@ -104,6 +112,8 @@ class Training(LightningModule):
 
         Lightning's own refuses a fused optimizer for a reason that only fp16 has.
         """
+        if self.recorder is not None:
+            self.recorder.average(World.current())
         moving = [p for group in optimizer.param_groups for p in group["params"]]
         limit = self.optimizing.clip or torch.inf
         norm = torch.nn.utils.clip_grad_norm_(moving, limit)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vggt3 import checks
+from vggt3.training import muon
 
 UNDECAYED = ("camera_token", "register_token", "empty_pose", "class_token", "position")
 """Learned tokens, which like norms, biases and scales are no matrices to be kept small."""
@@ -84,16 +85,7 @@ class Muon(torch.optim.Optimizer):
             groups: parameters, and the decay of each group.
             lr: of the first step.
             betas: AdamW's.
-
-        Raises:
-            UsageError: this torch has no Muon.
         """
-        checks.require(
-            hasattr(torch.optim, "Muon"),
-            "--optimizer.method muon",
-            "find torch.optim.Muon, which came with torch 2.9",
-            f"torch {torch.__version__}",
-        )
         flat, rest = (
             [g for g in split if g["params"]]
             for split in (
@@ -104,9 +96,11 @@ class Muon(torch.optim.Optimizer):
         super().__init__([*map(dict, flat), *map(dict, rest)], {"lr": lr})
         self.parts: list[torch.optim.Optimizer] = []
         if flat:
-            self.parts.append(torch.optim.Muon(flat, lr=lr, adjust_lr_fn="match_rms_adamw"))
+            self.parts.append(muon.Muon(flat, lr=lr))
         if rest:
-            self.parts.append(torch.optim.AdamW(rest, lr=lr, betas=betas))
+            self.parts.append(torch.optim.AdamW(
+                    rest, lr=lr, betas=betas, fused=rest[0]["params"][0].is_cuda or None
+                ))
         self.param_groups = [group for part in self.parts for group in part.param_groups]
         self._share()
 
@@ -138,7 +132,7 @@ def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
     """The optimizer of what learns in ``model``; AdamW in one fused kernel on a GPU.
 
     Raises:
-        UsageError: nothing learns, or Muon is asked of a torch without it.
+        UsageError: nothing learns.
     """
     groups = parameter_groups(model, options.weight_decay)
     checks.require(bool(groups), "the model", "have something that learns", "none")

@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from vggt3.data.procedural.scene import SceneBatch
+from vggt3.distributed import World
 
 Terms = Callable[[SceneBatch, slice], dict[str, Tensor]]
 """A batch and the views that the dense heads see → scalars, of which ``loss`` is minimised."""
@@ -70,6 +72,12 @@ class Recorder:
         found.graph.replay()
         return dict(zip(found.names, found.values.clone().unbind(), strict=True))
 
+    def average(self, world: World) -> None:
+        """Make :attr:`gradients` the mean over the processes, which saw other scenes each."""
+        if world.size > 1:
+            dist.all_reduce(self.gradients, group=world.group)
+            self.gradients /= world.size
+
     def compute(self, batch: SceneBatch, shown: slice) -> tuple[tuple[str, ...], Tensor]:
         """The same, kernel by kernel: the terms' names and values [N]."""
         kind = self.gradients.device.type
@@ -99,7 +107,9 @@ class Recorder:
             kept = torch.empty_like(values)
         current.wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
+        with torch.cuda.graph(
+            graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+        ):
             kept.copy_(self.compute(inputs, shown)[1])
         self.gradients.zero_()
         graph.replay()
