@@ -11,7 +11,6 @@ if [ ! -d "$SITE" ]; then
     || exit 1
 fi
 export PYTHONPATH=$SITE:src PYTHONUNBUFFERED=1
-export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 mkdir -p "$OUT"
 nvidia-smi --query-gpu=name,memory.total --format=csv,noheader

@@ -25,10 +25,11 @@ class Aggregator(nn.Module):
         for token in (self.camera_token, self.register_token):
             nn.init.normal_(token, std=0.02)
         self.frame_blocks = nn.ModuleList(
-            Block(width, heads, qk_norm=True) for _ in range(config.layers)
+            Block(width, heads, qk_norm=True, scale=config.layer_scale)
+            for _ in range(config.layers)
         )
         self.global_blocks = nn.ModuleList(
-            GlobalBlock(width, spec.build(width, heads, layer))
+            GlobalBlock(width, spec.build(width, heads, layer), scale=config.layer_scale)
             for layer, spec in enumerate(attention)
         )
 

@@ -66,14 +66,16 @@ class SelfAttention(nn.Module):
 class Residual(nn.Module):
     """What all blocks share: x + γ1·mix(LN x), then x + γ2·MLP(LN x)."""
 
-    def __init__(self, width: int, attn: nn.Module, *, eps: float = 1e-5) -> None:
+    def __init__(
+        self, width: int, attn: nn.Module, *, eps: float = 1e-5, scale: float = 0.01
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attn = attn
-        self.ls1 = LayerScale(width)
+        self.ls1 = LayerScale(width, scale)
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = Mlp(width)
-        self.ls2 = LayerScale(width)
+        self.ls2 = LayerScale(width, scale)
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Add what attention gave, then the MLP."""
@@ -85,8 +87,16 @@ class Residual(nn.Module):
 class Block(Residual):
     """A plain block: attention among the tokens of each sequence of a batch."""
 
-    def __init__(self, width: int, heads: int, *, eps: float = 1e-5, qk_norm: bool = False) -> None:
-        super().__init__(width, SelfAttention(width, heads, qk_norm=qk_norm), eps=eps)
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        eps: float = 1e-5,
+        qk_norm: bool = False,
+        scale: float = 0.01,
+    ) -> None:
+        super().__init__(width, SelfAttention(width, heads, qk_norm=qk_norm), eps=eps, scale=scale)
 
     def forward(
         self,

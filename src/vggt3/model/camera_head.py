@@ -25,7 +25,8 @@ class CameraHead(nn.Module):
         self.embed_pose = nn.Linear(POSE, width)
         self.modulation = nn.Linear(width, 3 * width)
         self.trunk = nn.ModuleList(
-            Block(width, config.camera_heads) for _ in range(config.camera_depth)
+            Block(width, config.camera_heads, scale=config.layer_scale)
+            for _ in range(config.camera_depth)
         )
         self.trunk_norm = nn.LayerNorm(width)
         self.branch = Mlp(width, width // 2, POSE)

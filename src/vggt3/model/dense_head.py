@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
@@ -42,9 +44,43 @@ def uv_embedding(
     return torch.cat([u, v]).to(like.dtype)
 
 
+class _Upsample(torch.autograd.Function):
+    """Bilinear with aligned corners; its gradient as two products with banded matrices.
+
+    torch scatters the gradient with atomic additions: on an H100 that was a fifth of a training
+    step, and never twice the same. The products are 15 times faster there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, size: tuple[int, int]) -> Tensor:
+        ctx.source = (x.shape[-2], x.shape[-1])
+        return interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        rows, columns = ctx.source
+        # As [N, H, W, C], the way the maps lie in memory on a GPU.
+        given = gradient.permute(0, 2, 3, 1)
+        across = line_weights(columns, given.shape[2], given).T @ given
+        down = line_weights(rows, given.shape[1], given).T @ across.flatten(2)
+        return down.unflatten(2, (columns, -1)).permute(0, 3, 1, 2), None
+
+
+def line_weights(source: int, target: int, like: Tensor) -> Tensor:
+    """[target, source] weights of linear interpolation with aligned corners."""
+    wide = torch.promote_types(like.dtype, torch.float32)
+    steps = max(1, target - 1)  # places in whole numbers of 1/steps: exact
+    place = torch.arange(target, device=like.device) * (source - 1)
+    known = torch.arange(source, device=like.device) * steps
+    away = (place[:, None] - known).abs().to(wide) / steps
+    return (1 - away).clamp(min=0).to(like.dtype)
+
+
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear with aligned corners."""
-    return interpolate(x, size=size, mode="bilinear", align_corners=True)
+    out: Tensor = _Upsample.apply(x, size)  # type: ignore[no-untyped-call]
+    return out
 
 
 class ResidualUnit(nn.Module):

@@ -18,6 +18,8 @@ MOST_SKIPPED = 0.1
 """Share of the steps that may have no finite gradient."""
 LOOKED_AT = 10
 """Steps that are looked at together, at the least."""
+TOGETHER = 20
+"""Steps between looks at one clock where there are several processes."""
 
 
 class Deadline(Callback):
@@ -27,6 +29,7 @@ class Deadline(Callback):
         checks.require(seconds > 0, "--seconds", "be positive", seconds)
         self.seconds = seconds
         self.started: float | None = None
+        self.gone = 0.0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -35,13 +38,14 @@ class Deadline(Callback):
         # The first steps compile; the clock runs, for a machine is lent by the minute.
         self.started = time.monotonic() if self.started is None else self.started
         assert isinstance(pl_module, Training)
-        done = (time.monotonic() - self.started) / self.seconds
-        pl_module.progress = min(1.0, done)
+        if trainer.global_step % TOGETHER == 0 or trainer.world_size == 1:
+            # All processes go by one clock: their learning rates and last steps are the same.
+            self.gone = trainer.strategy.broadcast(time.monotonic() - self.started)
+        pl_module.progress = min(1.0, self.gone / self.seconds)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop once the time is up."""
-        assert self.started is not None
-        if time.monotonic() - self.started >= self.seconds:
+        if self.gone >= self.seconds:
             trainer.should_stop = True
 
 
@@ -88,6 +92,9 @@ class Report(Callback):
             NotFinite: more than a tenth of the steps had no finite gradient.
         """
         means = module.report()
+        if not trainer.is_global_zero:
+            self._heed(means.get("skipped", 0.0), trainer.global_step)
+            return
         for logger in trainer.loggers:
             logger.log_metrics({f"train/{k}": v for k, v in means.items()}, trainer.global_step)
         now = time.monotonic()
@@ -117,6 +124,8 @@ class Report(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of held-out scenes beside the trivial guess."""
+        if not trainer.is_global_zero:
+            return
         scores = {
             name.removeprefix("val/"): float(value)
             for name, value in trainer.callback_metrics.items()

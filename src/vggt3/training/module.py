@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from vggt3 import checks, losses
 from vggt3.data.procedural.scene import SceneBatch
@@ -19,6 +20,7 @@ from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3, DenseMaps
 from vggt3.training import compiling, freezing, optimizer, sharding
 from vggt3.training.optimizer import OptimizerOptions
+from vggt3.training.recording import Recorder
 from vggt3.types import Views
 
 STILL = 0.01
@@ -44,6 +46,8 @@ class LearningOptions:
     """In training the dense heads see every n-th view of a scene, another one each step."""
     compile: bool = False
     """Compile the blocks, heads and losses with torch.compile."""
+    record: bool = False
+    """On a GPU: record the kernels of a step once and replay them (CUDA graphs)."""
 
 
 class Training(LightningModule):
@@ -75,6 +79,7 @@ class Training(LightningModule):
             compiling.compile_parts(model)
             self.conduct = compiling.CompiledConduct(checkpoint=self.learning.checkpointing)
             self.dense_terms = compiling.compiled(losses.dense_terms)
+        self.recorder: Recorder | None = None
         self.poses, self.trivial, self.depths = PoseAccuracy(), PoseAccuracy(), AbsRel()
 
     def train(self, mode: bool = True) -> Training:
@@ -98,6 +103,12 @@ class Training(LightningModule):
             for head in (self.model.depth_head, self.model.point_head):
                 head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def on_train_start(self) -> None:
+        """Recorded gradients are averaged here, not by Lightning's wrapper."""
+        wrapped = self.trainer.strategy.model
+        if self.learning.record and isinstance(wrapped, DistributedDataParallel):
+            wrapped.require_backward_grad_sync = False
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step."""
         steps = self.trainer.max_steps if self.trainer.max_steps > 0 else None
@@ -118,13 +129,18 @@ class Training(LightningModule):
         Lightning's own refuses a fused optimizer for a reason that only fp16 has. A fused step
         leaves itself out, without waiting for the device.
         """
+        if self.recorder is not None:
+            self.recorder.average(World.current())
         moving = [p for group in optimizer.param_groups for p in group["params"]]
         limit = self.optimizing.clip or torch.inf
         norm = sharding.whole(torch.nn.utils.clip_grad_norm_(moving, limit))
         skip = (~norm.isfinite()).float()
+        if self.recorder is not None:
+            gradients = self.recorder.gradients
+            gradients.copy_(torch.where(skip > 0, 0, gradients))
         if optimizer.defaults.get("fused"):
             optimizer.found_inf = skip  # type: ignore[attr-defined]
-        elif bool(skip):
+        elif self.recorder is None and bool(skip):
             optimizer.zero_grad()  # what has no gradient is not moved
         self._note({"gradient": norm.nan_to_num(0, 0), "skipped": skip})
 
@@ -134,10 +150,39 @@ class Training(LightningModule):
         shown = slice(self.global_step % every, None, every)
         if batch.images.shape[1] <= shown.start:
             shown = slice(None)
+        if self.learning.record and self.recorder is None:
+            self.recorder = self._recorder()
+        step = self.terms if self.recorder is None else self.recorder.step
+        terms = step(batch, shown)
+        self._note({n: t.nan_to_num(0, 0) for n, t in terms.items()})
+        return terms["loss"]
+
+    def _recorder(self) -> Recorder:
+        name, batches = "--learning.record", self.trainer.accumulate_grad_batches
+        spread = sharding.wanted(self.trainer)
+        checks.require(not spread, name, "stand without ModelParallelStrategy", "with it")
+        checks.require(self.sharing == 1, name, "stand without --share-views", self.sharing)
+        told = "stand without trainer.accumulate_grad_batches"
+        checks.require(batches == 1, name, told, batches)
+        return Recorder(self.terms, [p for p in self.model.parameters() if p.requires_grad])
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The gradients of the loss; a recorded step has brought them along."""
+        if self.recorder is None:
+            loss.backward(*args, **kwargs)
+
+    def optimizer_zero_grad(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Forget the last step's gradients; a recorded step writes over them."""
+        if self.recorder is None:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def terms(self, batch: SceneBatch, shown: slice = ALL) -> dict[str, Tensor]:
+        """``loss`` and every term of it, unweighted."""
         stages, maps = self.predict_batch(batch, shown)
         terms, loss = self.loss(batch, stages, maps, shown)
-        self._note({n: t.nan_to_num(0, 0) for n, t in {"loss": loss, **terms}.items()})
-        return loss
+        return {"loss": loss, **terms}
 
     def predict_batch(
         self, batch: SceneBatch, shown: slice = ALL

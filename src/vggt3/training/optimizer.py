@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from vggt3 import checks
+from vggt3.training.muon import MuonAndAdamW
 
 UNDECAYED = ("camera_token", "register_token", "empty_pose", "class_token", "position")
 """Learned tokens, which like norms, biases and scales are no matrices to be kept small."""
@@ -73,73 +74,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon for two-dimensional matrices and AdamW for all else, as one optimizer.
-
-    Muon's steps are scaled by 0.2·√max(rows, columns), which gives them the length of AdamW's
-    (arXiv 2502.16982), so that one learning rate, one course and one decay serve both.
-    """
-
-    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
-        """Args:
-            groups: parameters, and the decay of each group.
-            lr: of the first step.
-            betas: AdamW's.
-
-        Raises:
-            UsageError: this torch has no Muon.
-        """
-        checks.require(
-            hasattr(torch.optim, "Muon"),
-            "--optimizer.method muon",
-            "find torch.optim.Muon, which came with torch 2.9",
-            f"torch {torch.__version__}",
-        )
-        flat, rest = (
-            [g for g in split if g["params"]]
-            for split in (
-                [{**g, "params": [p for p in g["params"] if (p.dim() == 2) == two]} for g in groups]
-                for two in (True, False)
-            )
-        )
-        super().__init__([*map(dict, flat), *map(dict, rest)], {"lr": lr})
-        self.parts: list[torch.optim.Optimizer] = []
-        if flat:
-            self.parts.append(torch.optim.Muon(flat, lr=lr, adjust_lr_fn="match_rms_adamw"))
-        if rest:
-            self.parts.append(torch.optim.AdamW(rest, lr=lr, betas=betas))
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
-        self._share()
-
-    def _share(self) -> None:
-        """One state and one list of groups, which each part sees its own of."""
-        first = 0
-        for part in self.parts:
-            last = first + len(part.param_groups)
-            part.state, part.param_groups = self.state, self.param_groups[first:last]
-            first = last
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        super().load_state_dict(state_dict)
-        self._share()
-
-    def step(self, closure: Any = None) -> Any:
-        """One step of both."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for part in self.parts:
-            part.step()
-        return loss
-
-
 def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
     """The optimizer of what learns in ``model``; AdamW in one fused kernel on a GPU.
 
     Raises:
-        UsageError: nothing learns, or Muon is asked of a torch without it.
+        UsageError: nothing learns.
     """
     groups = parameter_groups(model, options.weight_decay)
     checks.require(bool(groups), "the model", "have something that learns", "none")
@@ -147,7 +86,7 @@ def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
         spread = any(isinstance(p, DTensor) for group in groups for p in group["params"])
         told = "stand without spread weights: it needs whole matrices"
         checks.require(not spread, "--optimizer.method muon", told, "ModelParallelStrategy")
-        return Muon(groups, options.lr, options.betas)
+        return MuonAndAdamW(groups, options.lr, options.betas)
     first = groups[0]["params"][0]
     on_gpu = first.is_cuda and not isinstance(first, DTensor)  # found_inf is no DTensor
     return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=on_gpu or None)

@@ -39,6 +39,8 @@ class RunOptions:
     """Of the weights that start from random numbers."""
     profile: int = 0
     """Step from which a few are profiled into profile.txt; 0 is none."""
+    devices: int = 1
+    """GPUs (or processes, without one) that see scenes of their own in each step."""
 
     def __post_init__(self) -> None:
         checks.require(
@@ -79,7 +81,8 @@ def run(
         callbacks.append(Profile(output / "profile.txt", options.profile))
     trainer = Trainer(
         accelerator="auto",
-        devices=1,
+        devices=options.devices,
+        strategy="auto" if options.devices == 1 else "ddp",
         precision="bf16-mixed" if on_gpu else "32-true",
         max_steps=options.steps,
         max_epochs=-1,
