@@ -22,12 +22,11 @@ from vggt3.attention.memory import Delta
 from vggt3.commands.parsing import CommandParser
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import render
-from vggt3.data.procedural.scene import collate
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training.curriculum import RecipeScenes, Steps, parse_recipes
 from vggt3.training.data import Batches
 from vggt3.training.optimizer import OptimizerOptions, build
-from vggt3.training.parts import load_parts, save_parts
+from vggt3.training.parts import save_parts
 from vggt3.training.run import make_model
 from vggt3.types import Views
 
@@ -114,11 +113,15 @@ def distil(
             error = (given - wanted).square().sum() / wanted.square().sum()
             error.backward()
             errors[-1][n] = error.detach()
-        nn.utils.clip_grad_norm_(layers.parameters(), optimizing.clip)
-        optimizer.step()
+        norm = nn.utils.clip_grad_norm_(layers.parameters(), optimizing.clip)
+        if bool(norm.isfinite()):
+            optimizer.step()
+        else:
+            print(f"step {step + 1} left out: its gradient is {norm}", flush=True)
+            errors.pop()
         optimizer.zero_grad()
         last = done >= 1
-        if time.monotonic() - said > 60 or last:
+        if errors and (time.monotonic() - said > 60 or last):
             said = time.monotonic()
             means = torch.stack(errors).mean(0)
             line = "  ".join(f"{e:.3f}" for e in means.tolist())

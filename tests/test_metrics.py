@@ -9,7 +9,14 @@ import torch
 
 from vggt3.geometry.camera import look_at, normalise_to_first
 from vggt3.geometry.rotation import axis_angle_to_matrix
-from vggt3.metrics import AbsRel, PoseAccuracy, accuracy_curve, pair_errors_deg, sideways
+from vggt3.metrics import (
+    AbsRel,
+    PoseAccuracy,
+    accuracy_curve,
+    pair_errors_deg,
+    sideways,
+    still_baseline,
+)
 
 
 def poses(batch: int = 2, views: int = 4) -> torch.Tensor:
@@ -70,6 +77,13 @@ def test_short_baselines_are_scored_by_rotation_and_counted() -> None:
     metric.update(guess, truth, torch.tensor([1e9], dtype=torch.float64))
     found = metric.compute()
     assert found["auc@30"] == 100 and found["still"] == 3 and found["rta@30"] == 0
+
+
+def test_a_baseline_is_still_below_a_hundredth_of_the_median_depth() -> None:
+    depth = torch.tensor([2.0, 3.0, 4.0, 0.0, 0.0]).reshape(1, 1, 1, 5).repeat(2, 1, 1, 1)
+    known = depth > 0
+    known[1] = False
+    assert still_baseline(depth, known).tolist() == [pytest.approx(0.03), 0]
 
 
 def test_the_trivial_guess_moves_to_the_right() -> None:
