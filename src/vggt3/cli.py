@@ -43,6 +43,10 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.commands.demo:demo",
         "photograph a procedural room and reconstruct it on the CPU",
     ),
+    "data": Entry(
+        "vggt3.commands.data:SUBCOMMANDS",
+        "write procedural scenes with their ground truth",
+    ),
     "fit": Entry(
         "vggt3.training.cli:fit",
         "train global attention on procedural scenes",
@@ -62,6 +66,10 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.training.cli:predict",
         "write a model's cameras and depth of procedural scenes beside the truth",
         takes_argv=True,
+    ),
+    "evaluate": Entry(
+        "vggt3.commands.evaluate:SUBCOMMANDS",
+        "score a model on an exam, or compare two runs of one",
     ),
     "attention": Entry(
         "vggt3.commands.attention:attention",

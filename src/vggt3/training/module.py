@@ -15,16 +15,13 @@ from vggt3.data.procedural.scene import SceneBatch
 from vggt3.distributed import World
 from vggt3.geometry.camera import decode_pose
 from vggt3.losses import LossWeights, Targets
-from vggt3.metrics import AbsRel, PoseAccuracy, sideways
+from vggt3.metrics import AbsRel, PoseAccuracy, sideways, still_baseline
 from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3, DenseMaps
 from vggt3.training import compiling, freezing, optimizer, sharding
 from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.recording import Recorder
 from vggt3.types import Views
-
-STILL = 0.01
-"""Baselines shorter than this share of the scene's median depth have no direction."""
 
 ALL = slice(None)
 
@@ -229,7 +226,7 @@ class Training(LightningModule):
         with torch.autocast(batch.images.device.type, enabled=False):
             guess, _ = decode_pose(stages[-1], size)
             truth = batch.camera_from_world
-            least = STILL * median_depth(batch)
+            least = still_baseline(batch.depth, batch.valid)
             self.poses.update(guess, truth, least)
             self.trivial.update(sideways(truth), truth, least)
             self.depths.update(maps.depth, batch.depth, batch.valid)
@@ -266,12 +263,6 @@ def targets(batch: SceneBatch, pixel_offset: float) -> Targets:
     return losses.normalised_targets(
         batch.camera_from_world, batch.intrinsics, batch.depth, batch.valid, pixel_offset
     )
-
-
-def median_depth(batch: SceneBatch) -> Tensor:
-    """[B] median depth of each scene's valid pixels, 0 where nothing is valid."""
-    known = torch.where(batch.valid, batch.depth, torch.nan)
-    return known.flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)
 
 
 def dealt(scenes: int, batch_idx: int, world: World) -> list[int]:

@@ -1,4 +1,4 @@
-"""How far a prediction is from the truth: pure functions, and torchmetrics classes over them.
+"""How far predicted cameras are from the truth.
 
 Poses are scored on all pairs i < j of a scene (FACTS section 4): the angle between relative
 rotations, and the angle between directions of relative translation with its sign left open.
@@ -17,6 +17,9 @@ from vggt3.geometry.rotation import angle_between, rotation_angle
 
 LIMITS_DEG = (5, 15, 30)
 """k of RRA@k and RTA@k."""
+
+STILL = 0.01
+"""Baselines shorter than this share of the scene's median depth have no direction."""
 
 
 def pair_errors_deg(
@@ -48,6 +51,15 @@ def baselines(
     rows, columns = torch.triu_indices(views, views, 1, device=truth.device)
     relative = relative_poses(truth)[..., rows, columns, :, 3]
     return torch.linalg.vector_norm(relative, dim=-1)
+
+
+def still_baseline(
+    depth: Tensor,  # [B, V, H, W] along z
+    valid: Tensor,  # [B, V, H, W] bool
+) -> Tensor:
+    """Shortest baseline with a direction [B]: a share of the median depth, 0 if none is known."""
+    known = torch.where(valid, depth, torch.nan)
+    return STILL * known.flatten(1).nanmedian(dim=1).values.nan_to_num(0.0)
 
 
 def sideways(
@@ -129,60 +141,3 @@ class PoseAccuracy(Metric):
             found[f"rta@{limit}"] = 100 * self.translations[n] / moved
         found["still"] = self.pairs - self.moved
         return found
-
-
-def relative_depth_error(
-    predicted: Tensor,  # [..., H, W]
-    truth: Tensor,  # [..., H, W]
-    valid: Tensor,  # [..., H, W] bool
-) -> Tensor:
-    """|predicted − true| / true [..., H, W]; 0 where not valid."""
-    error = (predicted - truth).abs() / torch.where(valid, truth, 1)
-    return torch.where(valid, error, 0)
-
-
-def median_scale(
-    predicted: Tensor,  # [B, V, H, W]
-    truth: Tensor,  # [B, V, H, W]
-    valid: Tensor,  # [B, V, H, W] bool
-) -> Tensor:
-    """The median of true / predicted over each scene's valid pixels: [B]."""
-    ratio = torch.where(valid, truth / predicted.clamp(min=1e-6), torch.nan)
-    return ratio.flatten(1).nanmedian(dim=1).values.nan_to_num(1.0)
-
-
-class AbsRel(Metric):
-    """Mean relative depth error after one scale a scene (median), and the share δ < 1.25."""
-
-    higher_is_better = False
-    full_state_update = False
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.error: Tensor
-        self.close: Tensor
-        self.scenes: Tensor
-        for name in ("error", "close", "scenes"):
-            start = torch.zeros((), dtype=torch.float64)
-            self.add_state(name, start, dist_reduce_fx="sum")
-
-    def update(
-        self,
-        predicted: Tensor,  # [B, V, H, W]
-        truth: Tensor,  # [B, V, H, W]
-        valid: Tensor,  # [B, V, H, W] bool
-    ) -> None:
-        """Add scenes; each scene counts the same."""
-        scaled = predicted * median_scale(predicted, truth, valid)[:, None, None, None]
-        count = valid.sum((1, 2, 3)).clamp(min=1)
-        error = relative_depth_error(scaled, truth, valid)
-        ratio = torch.maximum(scaled / truth, truth / scaled)
-        close = (valid & (ratio < 1.25)).sum((1, 2, 3))
-        self.error += (error.sum((1, 2, 3)) / count).double().sum()
-        self.close += (close / count).double().sum()
-        self.scenes += predicted.shape[0]
-
-    def compute(self) -> dict[str, Tensor]:
-        """``absrel`` (a share) and ``delta`` (percent)."""
-        scenes = self.scenes.clamp(min=1)
-        return {"absrel": self.error / scenes, "delta": 100 * self.close / scenes}

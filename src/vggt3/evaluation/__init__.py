@@ -1,0 +1,1 @@
+"""Exams and their scores: rows out, nothing printed."""

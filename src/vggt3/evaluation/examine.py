@@ -1,0 +1,188 @@
+"""A model sits an exam: scene by scene, rows as they are found."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vggt3 import checks
+from vggt3.evaluation.pictures import Pictures, Task
+from vggt3.evaluation.record import Record, Row, identity, open_record, source_version
+from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
+from vggt3.evaluation.scoring import Predicted, score_scene
+from vggt3.geometry.projection import unproject
+from vggt3.inference.collect import Collector
+from vggt3.inference.engine import Engine
+from vggt3.inference.options import RunOptions
+from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import LoadedModel, open_model
+from vggt3.model.vggt3 import VGGT3
+from vggt3.types import Views
+
+SWEEPS = 2
+"""Of fast weights, unless the caller says otherwise."""
+MOST_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class ExamOptions:
+    """Which part of the exam, and how its pictures are made."""
+
+    set: str = "v8"
+    """Sets, separated by commas: v8, v24, v100, v300, easy, hard, duplicates; or all."""
+    scenes: int | None = None
+    """Only the first N scenes of each set."""
+    points: Literal["both", "depth", "head", "none"] = "both"
+    """Clouds that are scored: from depth and camera, the point head's own, both, or none."""
+    cache: Path | None = None
+    """A folder that keeps the rendered scenes (1.6 MB for 8 views) for the next run."""
+    workers: int = -1
+    """Processes that render ahead; -1 is all cores but one beside a GPU, else none."""
+    fast_pictures: bool = False
+    """Render on the model's CUDA device; the scores then are not canonical."""
+
+    def __post_init__(self) -> None:
+        checks.require(
+            self.scenes is None or self.scenes >= 1, "--scenes", "be at least 1", self.scenes
+        )
+        checks.require(self.workers >= -1, "--workers", "be at least -1", self.workers)
+        checks.choose("--points", self.points, ("both", "depth", "head", "none"))
+        checks.require(
+            not (self.fast_pictures and self.cache is not None),
+            "--cache",
+            "hold canonical pictures only: leave out --fast-pictures",
+            self.cache,
+        )
+
+    def tasks(self, exam: Exam) -> list[Task]:
+        """The scenes meant, in order.
+
+        Raises:
+            UsageError: a set that does not exist.
+        """
+        wanted = [name.strip() for name in self.set.split(",")]
+        names = list(exam.sets) if wanted == ["all"] else wanted
+        sets = [exam.choose(name) for name in dict.fromkeys(names)]
+        return [(chosen.name, index) for chosen in sets for index in chosen.scenes[: self.scenes]]
+
+
+class Examination:
+    """One model, one exam, one file of results that is gone on with."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: ExamOptions | None = None,
+        exam: Exam | None = None,
+        output: Path | None = None,
+        origin: dict[str, Any] | None = None,
+    ) -> None:
+        """Check everything, compute nothing.
+
+        Args:
+            engine: with the model, on its device; points from the head (:func:`exam_engine`).
+            options: which scenes.
+            exam: the one that ships if not given.
+            output: a JSON file; scenes that it holds already are not computed again.
+            origin: noted in the file (the command, …).
+
+        Raises:
+            UsageError: a set that does not exist, or an ``output`` of another model.
+        """
+        self.engine, self.options = engine, options or ExamOptions()
+        self.exam = exam or read_exam()
+        self.tasks = self.options.tasks(self.exam)
+        on_gpu = engine.device.type == "cuda"
+        checks.require(
+            on_gpu or not self.options.fast_pictures,
+            "--fast-pictures",
+            "be used with a CUDA device",
+            engine.device,
+        )
+        workers = self.options.workers
+        if workers < 0:
+            spare = min(MOST_WORKERS, (os.cpu_count() or 1) - 1)
+            workers = spare if on_gpu and not self.options.fast_pictures else 0
+        fast = self.options.fast_pictures
+        self.pictures = Pictures(
+            self.exam,
+            self.options.cache,
+            0 if fast else min(workers, len(self.tasks)),
+            str(engine.device) if fast else "cpu",
+            "auto" if fast else "torch",
+        )
+        about = {
+            "exam": f"{self.exam.name} {self.exam.digest}",
+            "canonical": self.pictures.canonical,
+            "points": self.options.points,
+            **identity(engine),
+        }
+        told = {**source_version(), "torch": torch.__version__, **(origin or {})}
+        self.record: Record = open_record(output, about, told)
+
+    @property
+    def waiting(self) -> list[Task]:
+        """Scenes that are not scored yet."""
+        return [task for task in self.tasks if task not in self.record.rows]
+
+    def rows(self) -> Iterator[Row]:
+        """Compute what is waiting; every row goes into the record, and the record to its file
+        now and then, at the end, and where this stops."""
+        waiting = self.waiting
+        try:
+            for (name, _), scene in zip(waiting, self.pictures.each(waiting), strict=True):
+                row = self._row(name, scene)
+                self.record.add(row)
+                yield row
+        finally:
+            self.record.save(summary=not self.waiting)
+
+    def run(self) -> Record:
+        """Compute all that is waiting."""
+        for _ in self.rows():
+            pass
+        return self.record
+
+    def _row(self, name: str, scene: ExamScene) -> Row:
+        start = time.perf_counter()
+        predicted = predict(self.engine, scene, self.options.points)
+        device = self.engine.device if self.engine.device.type == "cuda" else "cpu"
+        scores, trivial = score_scene(predicted, scene, device)
+        return Row(name, scene.index, scores, trivial, time.perf_counter() - start)
+
+
+def predict(engine: Engine, scene: ExamScene, points: str = "both") -> Predicted:
+    """What a model says of a scene's photos. ``engine`` gives the point head's points."""
+    sink = Collector()
+    engine.run(Views.from_tensor(scene.images), sink)
+    assert sink.found is not None
+    cameras, views = sink.found, [sink.views[n] for n in range(len(scene.images))]
+    depth = torch.stack([view.depth for view in views])
+    clouds = {}
+    if points in ("both", "depth"):
+        offset = engine.model.config.pixel_offset
+        clouds["depth"] = unproject(depth, cameras.intrinsics, cameras.camera_from_world, offset)
+    if points in ("both", "head"):
+        clouds["head"] = torch.stack([view.points for view in views])
+    return Predicted(cameras.camera_from_world, depth, clouds)
+
+
+def exam_engine(model: VGGT3, options: RunOptions | None = None) -> Engine:
+    """An engine that gives depth and the point head's points."""
+    return Engine(model, replace(options or RunOptions(), points_from="head"))
+
+
+def open_examined(choice: ModelChoice, device: torch.device | str = "cpu") -> LoadedModel:
+    """The model that is meant, its fast weights at 2 sweeps unless ``choice`` says otherwise."""
+    loaded = open_model(choice, device)
+    stored = {dict(spec.options).get("sweeps", "auto") for spec in loaded.model.specs}
+    if "sweeps" in choice.attention_options or stored <= {"auto", SWEEPS}:
+        return loaded  # auto is 2 below 1000 views
+    given = {**choice.attention_options, "sweeps": SWEEPS}
+    return open_model(replace(choice, attention_options=given), device)

@@ -1,0 +1,275 @@
+"""The file of a run: who was examined, and every score of every scene."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vggt3 import __version__, checks
+from vggt3.evaluation.intervals import Interval, interval, paired
+from vggt3.evaluation.pictures import Task
+from vggt3.evaluation.scoring import Scores
+from vggt3.inference.engine import Engine
+from vggt3.model.vggt3 import VGGT3
+from vggt3.model.weights import fingerprint
+
+FORMAT = "vggt3 exam 1"
+SAVE_SECONDS = 5.0
+"""A killed run loses what it found since it last wrote."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scene's scores."""
+
+    set: str
+    scene: int
+    scores: Scores
+    trivial: Scores
+    """The same of identity rotations and sideways steps."""
+    seconds: float
+    """The model's and the scoring's, rendering left out."""
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data; nan becomes null."""
+        return {
+            "scene": self.scene,
+            "seconds": round(self.seconds, 3),
+            "scores": _plain(self.scores),
+            "trivial": _plain(self.trivial),
+        }
+
+
+def _plain(scores: Scores) -> dict[str, float | None]:
+    return {k: round(v, 6) if math.isfinite(v) else None for k, v in scores.items()}
+
+
+def _scores(data: Mapping[str, float | None]) -> Scores:
+    return {str(k): math.nan if v is None else float(v) for k, v in data.items()}
+
+
+@dataclass
+class Record:
+    """Rows by set and scene, and what they are of."""
+
+    about: dict[str, Any]
+    """Exam and model: two runs with equal ``about`` give equal scores."""
+    path: Path | None = None
+    rows: dict[Task, Row] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Command, commit, device: how it came about."""
+    _written: float = field(default=0.0, repr=False)
+
+    def add(self, row: Row) -> None:
+        """Take a row, and write the file now and then."""
+        self.rows[row.set, row.scene] = row
+        if time.monotonic() - self._written > SAVE_SECONDS:
+            self.save()
+
+    def save(self, *, summary: bool = False) -> None:
+        """Write the file, whole or not at all; nothing where there is no path."""
+        if self.path is None:
+            return
+        content: dict[str, Any] = {"format": FORMAT, "about": self.about, "origin": self.origin}
+        if summary:
+            content["summary"] = {name: self._means(name) for name in self.sets}
+        content["sets"] = {
+            name: [row.to_data() for row in self.of(name).values()] for name in self.sets
+        }
+        _write(self.path, content)
+        self._written = time.monotonic()
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of the sets that have rows."""
+        return list(dict.fromkeys(name for name, _ in self.rows))
+
+    def of(self, name: str) -> dict[int, Row]:
+        """A set's rows by scene."""
+        return {scene: row for (owner, scene), row in self.rows.items() if owner == name}
+
+    def only(self, tasks: Sequence[Task]) -> Record:
+        """The rows of ``tasks`` alone, in their order, without a file."""
+        rows = {task: self.rows[task] for task in tasks if task in self.rows}
+        return Record(self.about, rows=rows, origin=self.origin)
+
+    def intervals(self, name: str, *, trivial: bool = False) -> dict[str, Interval]:
+        """Mean and 95 % interval over a set's scenes, score by score."""
+        rows = [row.trivial if trivial else row.scores for row in self.of(name).values()]
+        return {key: interval([row.get(key, math.nan) for row in rows]) for key in rows[0]}
+
+    def _means(self, name: str) -> dict[str, Any]:
+        found = {**self.intervals(name)}
+        found |= {f"trivial {k}": v for k, v in self.intervals(name, trivial=True).items()}
+        return {
+            key: _plain({"mean": x.mean, "low": x.low, "high": x.high}) | {"scenes": x.count}
+            for key, x in found.items()
+        }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_record(path: Path | str) -> Record:
+    """The record in a file.
+
+    Raises:
+        DataError: not a record of this format.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']!r}")
+        record = Record(dict(content["about"]), path, origin=dict(content["origin"]))
+        for name, rows in content["sets"].items():
+            for row in rows:
+                scores, trivial = _scores(row["scores"]), _scores(row["trivial"])
+                key = (str(name), int(row["scene"]))
+                record.rows[key] = Row(*key, scores, trivial, float(row["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        checks.fail(str(path), "be the file of an exam", repr(error), error=checks.DataError)
+    return record
+
+
+def open_record(path: Path | None, about: dict[str, Any], origin: dict[str, Any]) -> Record:
+    """A new record, or the one in ``path`` to go on with.
+
+    Raises:
+        UsageError: the file is of another model, exam or setting (says which), or cannot be made.
+        DataError: the file is none of ours.
+    """
+    if path is None or not path.exists():
+        if path is not None:
+            folder = path.resolve().parent
+            fits = folder.is_dir() and os.access(folder, os.W_OK)
+            checks.require(fits, f"OUT '{path}'", "be in a folder that can be written", folder)
+        return Record(about, path, origin=origin)
+    record = read_record(path)
+    # What was read went through JSON: tuples are lists there.
+    new = json.loads(json.dumps(about))
+    for key in sorted({*new, *record.about}):
+        ours, theirs = new.get(key), record.about.get(key)
+        checks.require(
+            ours == theirs,
+            f"OUT '{path}'",
+            f"be of the same {key} ({_short(ours)}) to be gone on with, or not exist",
+            _short(theirs),
+        )
+    record.origin = origin
+    return record
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One score of one set in two runs, over the scenes that both have."""
+
+    set: str
+    score: str
+    ours: float
+    theirs: float
+    difference: Interval
+    """Ours − theirs, paired by scene."""
+
+
+def compare(ours: Record, theirs: Record) -> list[Comparison]:
+    """Paired differences of every score of every set that both runs have.
+
+    Raises:
+        DataError: runs of different exams or pictures, or without a common scene.
+    """
+    for key in ("exam", "canonical"):
+        a, b = ours.about.get(key), theirs.about.get(key)
+        checks.require(a == b, "both runs", f"be of one {key}", f"{_short(a)} and {_short(b)}",
+                       error=checks.DataError)  # fmt: skip
+    found = []
+    for name in ours.sets:
+        a, b = ours.of(name), theirs.of(name)
+        scenes = [scene for scene in a if scene in b]
+        keys = [k for k in (a[scenes[0]].scores if scenes else ()) if k in b[scenes[0]].scores]
+        for key in keys:
+            one = [a[scene].scores.get(key, math.nan) for scene in scenes]
+            two = [b[scene].scores.get(key, math.nan) for scene in scenes]
+            both = [(x, y) for x, y in zip(one, two, strict=True) if math.isfinite(x + y)]
+            one, two = [x for x, _ in both], [y for _, y in both]
+            difference = paired(one, two)
+            mean_one, mean_two = (sum(v) / len(v) if v else math.nan for v in (one, two))
+            found.append(Comparison(name, key, mean_one, mean_two, difference))
+    checks.require(bool(found), "both runs", "share a scene", "none", error=checks.DataError)
+    return found
+
+
+def identity(engine: Engine) -> dict[str, Any]:
+    """What a run's scores depend on, beside the exam: weights, backends, precision, device."""
+    model = engine.model
+    return {
+        "backbone": fingerprint(model.state_dict()),
+        "tensors": tensor_digest(model),
+        "attention": _layers(model),
+        "precision": str(engine.dtype).removeprefix("torch."),
+        "device": engine.device.type,
+    }
+
+
+def _layers(model: VGGT3) -> list[str]:
+    """A line for every run of layers of one backend and options."""
+    specs = [f"{spec.name} {dict(spec.options)}" for spec in model.specs]
+    lines, first = [], 0
+    for layer, spec in enumerate(specs):
+        if layer + 1 == len(specs) or specs[layer + 1] != spec:
+            lines.append(f"{first}-{layer}: {spec}")
+            first = layer + 1
+    return lines
+
+
+def tensor_digest(model: VGGT3) -> str:
+    """SHA-256 of every tensor of a model, adapters and fixed buffers included."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        values = value.detach().float().cpu().contiguous()
+        found.update(f"{name}\0{list(values.shape)}\0".encode())
+        found.update(values.numpy().tobytes())
+    return found.hexdigest()
+
+
+def source_version() -> dict[str, str]:
+    """The package's version, and its commit where it runs from a git checkout of its own."""
+    found = {"version": __version__}
+    here = Path(__file__).resolve()
+    # Tracked there: else it lies in the environment of somebody else's checkout.
+    if _git(here.parent, "ls-files", "--error-unmatch", "../__init__.py") is None:
+        return found
+    commit = _git(here.parent, "rev-parse", "HEAD")
+    changed = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
+    if commit:
+        found["commit"] = commit + (" with changes" if changed else "")
+    return found
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,68 @@
+"""Nearest neighbours: the tree and the table of all distances find the same."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+
+from vggt3.checks import DataError, UsageError
+from vggt3.metrics import neighbours
+from vggt3.metrics.neighbours import Neighbours
+
+
+def cloud(count: int, offset: float = 0.0) -> torch.Tensor:
+    return torch.randn(count, 3, dtype=torch.float64) + offset
+
+
+@pytest.mark.parametrize("count", [1, 30])
+@pytest.mark.parametrize("far", [0.0, 1000.0])
+def test_tree_and_distances_agree(count: int, far: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "BLOCK", 1 << 16)  # several blocks, the last one short
+    points, queries = cloud(700, far), cloud(333, far)
+    near, index = Neighbours(points, "tree").nearest(queries, count)
+    other, place = Neighbours(points, "distances").nearest(queries, count)
+    torch.testing.assert_close(other, near, rtol=1e-5, atol=1e-9)
+    assert torch.equal(index, place)
+    torch.testing.assert_close((points[index] - queries[:, None]).norm(dim=-1), near)
+
+
+def test_single_precision_agrees_to_1e_5() -> None:
+    points, queries = cloud(500, 20.0).float(), cloud(200, 20.0).float()
+    near, _ = Neighbours(points, "tree").nearest(queries)
+    other, _ = Neighbours(points, "distances").nearest(queries)
+    torch.testing.assert_close(other, near, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["tree", "distances"])
+def test_nothing_is_found_beyond_the_limit(way: neighbours.Way) -> None:
+    points = torch.tensor([[0.0, 0, 0], [1, 0, 0]], dtype=torch.float64)
+    queries = torch.tensor([[0.2, 0, 0], [0.5, 0, 0]], dtype=torch.float64)
+    near, index = Neighbours(points, way).nearest(queries, limit=0.3)
+    assert near[:, 0].tolist() == [pytest.approx(0.2), math.inf] and index[0, 0] == 0
+
+
+@pytest.mark.parametrize("way", ["tree", "distances"])
+def test_a_small_cloud_gives_what_it_has(way: neighbours.Way) -> None:
+    near, index = Neighbours(cloud(4), way).nearest(cloud(2), 30)
+    assert near.shape == index.shape == (2, 4)
+    assert (near.diff(dim=1) >= 0).all()
+
+
+def test_wrong_points_are_said() -> None:
+    with pytest.raises(UsageError, match="points must have shape"):
+        Neighbours(torch.zeros(4, 2))
+    with pytest.raises(DataError, match="at least one"):
+        Neighbours(torch.zeros(0, 3))
+
+
+def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, queries = cloud(50), cloud(9)
+    expected = Neighbours(points, "tree").nearest(queries, 3)
+    monkeypatch.setitem(sys.modules, "scipy.spatial", None)
+    found = Neighbours(points).nearest(queries, 3)
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ImportError):
+        Neighbours(points, "tree")
