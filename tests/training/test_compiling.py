@@ -1,0 +1,47 @@
+"""What is compiled is whole graphs: a break costs minutes of compiling and a recording."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training.conftest import smooth_scene
+from vggt3.model.config import TINY
+from vggt3.model.vggt3 import VGGT3
+from vggt3.training import compiling
+from vggt3.training.module import LearningOptions, Training
+
+
+def traced(function: Any = None, **options: Any) -> Any:
+    """torch.compile as far as graphs go: found, and run as they are."""
+    make = functools.partial(COMPILE, backend="eager", **options)
+    return make if function is None else make(function)
+
+
+COMPILE = torch.compile
+
+
+@pytest.mark.parametrize("backend", ["softmax", "ttt_shortconv"])
+def test_no_graph_breaks_and_equal_layers_share_theirs(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", traced)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiling.compiled.cache_clear()
+    try:
+        torch.manual_seed(0)
+        module = Training(VGGT3.build(TINY, backend), LearningOptions(compile=True)).train()
+        scene = smooth_scene()
+        found = module.terms(scene)["loss"]
+        counters = torch._dynamo.utils.counters
+        assert not counters["graph_break"]
+        assert counters["stats"]["unique_graphs"] <= 10
+        with compiling.uncompiled():
+            assert torch.equal(found, module.terms(scene)["loss"])
+    finally:
+        compiling.compiled.cache_clear()
+        torch._dynamo.reset()
