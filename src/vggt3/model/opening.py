@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.attention.base import Backend
-from vggt3.attention.registry import DEFAULT, LayerSpec, options_of, plan_layers
+from vggt3.attention.registry import DEFAULT, LayerSpec, options_of, plan_layers, table
 from vggt3.model.choice import ModelChoice
 from vggt3.model.config import preset
 from vggt3.model.vggt3 import VGGT3
@@ -125,6 +125,13 @@ def adapters_of(backbone: Path, header: Header) -> dict[str, Path]:
     return found
 
 
+def default_backend(backbone: Path, header: Header) -> str:
+    """What is used where nobody names a backend: the default one if this backbone has it, else
+    the softmax that it was trained with."""
+    known = adapters_of(backbone, header)
+    return "softmax" if DEFAULT not in known and "softmax" in known else DEFAULT
+
+
 def _escaped(stem: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in stem)
 
@@ -141,6 +148,10 @@ def find_adapter(name: str, backbone: Path, header: Header, kind: str = "--adapt
         known = adapters_of(backbone, header)
         if not known:
             checks.fail(kind, f"name an adapter of {backbone}, which has none", f"'{name}'")
+        if name in table() and name not in known:
+            has = f"{backbone.name} has {', '.join(known)}"
+            told = f"name an adapter that is there ({has}; vggt3 fit --attention {name} makes one)"
+            checks.fail(kind, told, f"'{name}'")
         path = known[checks.choose(kind, name, known)]
     check_belongs(path, read_header(path), backbone, header)
     return path
@@ -253,7 +264,7 @@ def _sources(choice: ModelChoice, backbone: Path, header: Header) -> list[LayerS
             checks.choose(f"option of {' and '.join(known)}", option, every)
         asked = [{k: v for k, v in given.items() if k in known[name]} for name in names]
     else:
-        specs = plan_layers(choice.attention or DEFAULT, given, layers)
+        specs = plan_layers(choice.attention or default_backend(backbone, header), given, layers)
         names = [spec.name for spec in specs]
         asked = [dict(spec.options) for spec in specs]
     if not adapters:
