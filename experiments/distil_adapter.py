@@ -32,31 +32,42 @@ from vggt3.types import Views
 
 
 class Heard:
-    """What each softmax layer was given and answered while a scene was read."""
+    """What happened in each global block of a model while a scene was read."""
 
     def __init__(self, model: VGGT3) -> None:
         self.given: list[tuple[Tensor, Context]] = []
-        self.answers: list[Tensor] = []
+        """The normalised tokens that the layer's attention was given."""
+        self.before: list[Tensor] = []
+        """The tokens that its answer is added to."""
+        self.added: list[Tensor] = []
+        """Its answer, scaled."""
         for layer in range(model.config.layers):
-            self._listen(model.aggregator.block(layer).attn)
+            self._listen(model.aggregator.block(layer))
 
-    def _listen(self, attn: Any) -> None:
-        project, read = attn.project, attn.read
+    def _listen(self, block: Any) -> None:
+        project, finish = block.attn.project, block.finish
 
         def hear_project(tokens: Tensor, context: Context) -> Any:
-            self.given.append((tokens, context))
+            self.given.append((tokens.float(), context))
             return project(tokens, context)
 
-        def hear_read(*inputs: Any) -> Tensor:
-            self.answers.append(read(*inputs))
-            return self.answers[-1]
+        def hear_finish(x: Tensor, mixed: Tensor) -> Tensor:
+            self.before.append(x.float())
+            self.added.append(block.ls1(mixed).float())
+            out: Tensor = finish(x, mixed)
+            return out
 
-        attn.project, attn.read = hear_project, hear_read
+        block.attn.project, block.finish = hear_project, hear_finish
+
+    def forget(self) -> None:
+        """Be ready for the next scene."""
+        for heard in (self.given, self.before, self.added):
+            heard.clear()
 
 
 def answer(attn: Backend, tokens: Tensor, context: Context) -> Tensor:
     """A whole scene through one layer: [B, V, P, C]."""
-    projection = attn.project(tokens, context)
+    projection = type(attn).project(attn, tokens, context)
     state = attn.begin(tokens.shape[1], tokens.shape[0], tokens.device)
     again = True
     while again:
@@ -69,6 +80,8 @@ def distil(
     output: Path,
     *,
     attention: str = "ttt_shortconv",
+    begin: Path | None = None,
+    own_tokens: bool = False,
     minutes: float = 50.0,
     recipes: str = "8@168x168*2:2,16@168x168*1:1",
     seed: int = 51,
@@ -80,6 +93,9 @@ def distil(
         start: Folder of the trained softmax parts.
         output: Folder for the new parts: the same trunk, and the adapter.
         attention: The backend that learns.
+        begin: Folder of an earlier run to go on from; by default from the softmax adapter.
+        own_tokens: Layers see what the new layers before them made, and answer so that the
+            tokens become what the softmax model has there.
         minutes: How long.
         recipes: Kinds of batches.
         seed: Of the scenes.
@@ -87,10 +103,11 @@ def distil(
     """
     encoder = Path("src/vggt3/weights/small.encoder.safetensors")
     teacher = make_model("small", "softmax", None, encoder, start).eval().requires_grad_(False)
-    model = make_model("small", attention, None, encoder, start)
+    model = make_model("small", attention, None, encoder, begin or start)
+    model.requires_grad_(False).eval()
     layers = nn.ModuleList(model.aggregator.block(n).attn for n in range(model.config.layers))
     layers.requires_grad_(True).train()
-    heard = Heard(teacher)
+    theirs, ours = Heard(teacher), Heard(model)
     gains = [teacher.aggregator.block(n).ls1.gamma for n in range(model.config.layers)]
     optimizer = build(layers, optimizing)
     kinds = parse_recipes(recipes)
@@ -102,15 +119,19 @@ def distil(
         done = (time.monotonic() - began) / (60 * minutes)
         for group in optimizer.param_groups:
             group["lr"] = optimizing.rate(step, done)
-        heard.given.clear()
-        heard.answers.clear()
+        views = Views.from_tensor(render(parameters, samples=1).images)
+        theirs.forget()
+        ours.forget()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            teacher.read(Views.from_tensor(render(parameters, samples=1).images))
+            teacher.read(views)
+            if own_tokens:
+                model.read(views)
+        seen = ours if own_tokens else theirs
         errors.append(torch.zeros(len(layers)))
-        for n, (attn, (tokens, context)) in enumerate(zip(layers, heard.given, strict=True)):
-            wanted = heard.answers[n].float() * gains[n]
-            given = answer(attn, tokens.float(), context) * gains[n]
-            error = (given - wanted).square().sum() / wanted.square().sum()
+        for n, (attn, (tokens, context)) in enumerate(zip(layers, seen.given, strict=True)):
+            wanted = theirs.before[n] + theirs.added[n]
+            found = seen.before[n] + answer(attn, tokens, context) * gains[n]
+            error = (found - wanted).square().sum() / theirs.added[n].square().sum()
             error.backward()
             errors[-1][n] = error.detach()
         norm = nn.utils.clip_grad_norm_(layers.parameters(), optimizing.clip)

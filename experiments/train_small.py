@@ -40,7 +40,7 @@ def train(
         attention: Backend of the global layers.
         attention_options: An option of the backend.
         encoder: File with the encoder's weights.
-        start: Folder of an earlier run to start from.
+        start: Folder of an earlier run to start from, or a backbone's file.
         learning: What learns.
         optimizing: How the weights move.
         weights: The loss.

@@ -30,7 +30,7 @@ def test_names_of_adapters(folder: Path) -> None:
     assert find_backbone(str(backbone)) == find_backbone(str(folder)) == backbone
     with pytest.raises(checks.UsageError, match=r"softmax, .*mean 'softmax'"):
         choose(folder, adapter="sofmax")
-    with pytest.raises(checks.UsageError, match=r"one of linear, .*, got 'ttt_mlp'"):
+    with pytest.raises(checks.UsageError, match=r"has linear, .* --attention ttt_mlp makes one"):
         choose(folder, attention="ttt_mlp")
     with pytest.raises(checks.DataError, match="no such file"):
         open_model(ModelChoice(weights="nowhere/x.safetensors"))
@@ -64,6 +64,15 @@ def test_what_attention_and_adapter_mean(folder: Path) -> None:
         ModelChoice(weights="x", preset="tiny")
     drawn = open_model(ModelChoice(preset="tiny", attention="softmax"))
     assert not drawn.trained and "random weights" in drawn.description
+
+
+def test_without_the_default_backend_softmax_is_used(folder: Path, tmp_path: Path) -> None:
+    copy_of(folder, tmp_path)
+    (tmp_path / "tiny.ttt_shortconv.safetensors").unlink()
+    assert choose(tmp_path).model.specs[0].name == "softmax"
+    assert start_model(ModelChoice(weights=str(tmp_path))).model.specs[0].name == "ttt_shortconv"
+    with pytest.raises(checks.UsageError, match="has linear, softmax; vggt3 fit"):
+        choose(tmp_path, attention="ttt_shortconv")
 
 
 def test_options_at_inference(folder: Path) -> None:

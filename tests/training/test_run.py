@@ -10,6 +10,8 @@ import torch
 from vggt3.checks import UsageError
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.losses import LossWeights
+from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import SHIPPED, open_model
 from vggt3.training.data import DataOptions, ProceduralData
 from vggt3.training.module import LearningOptions, Training
 from vggt3.training.optimizer import OptimizerOptions
@@ -44,3 +46,14 @@ def test_a_run_ends_when_its_time_is_up(tmp_path: Path) -> None:
 def test_a_run_needs_an_end() -> None:
     with pytest.raises(UsageError, match="--steps or --seconds"):
         RunOptions()
+
+
+def test_a_run_begins_with_a_backbone_that_ships() -> None:
+    ships = SHIPPED / "small.safetensors"
+    made = make_model("small", "ttt_shortconv", start=ships)
+    softmax = open_model(ModelChoice(attention="softmax")).model.state_dict()
+    kept = ["encoder.patch.weight", "camera_head.branch.fc2.weight"]
+    kept += [f"aggregator.global_blocks.8.attn.{n}.weight" for n in ("qkv", "proj")]
+    for name in kept:
+        assert torch.equal(made.state_dict()[name], softmax[name]), name
+    assert {spec.name for spec in made.specs} == {"ttt_shortconv"} and made.training

@@ -19,7 +19,8 @@ class ModelChoice:
     """Global attention for it: a file, or the NAME in BACKBONE.NAME.safetensors; several,
     separated by commas, are composed layer by layer (default: what --attention names)."""
     attention: str | None = None
-    """Backend of the global attention (default: the adapter's, else ttt_shortconv)."""
+    """Backend of the global attention (default: the adapter's, else ttt_shortconv, or softmax
+    where the backbone has no adapter of that)."""
     attention_options: dict[str, Any] = field(default_factory=dict)
     """An option of the backend, such as --attention.sweeps 2, or --attention.schedule
     '0-3:softmax,4-8:ttt_shortconv'."""

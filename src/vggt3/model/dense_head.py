@@ -138,9 +138,21 @@ class DenseHead(nn.Module):
         self.output2 = nn.Conv2d(features // 2, config.dense_output, 3, padding=1)
         self.output3 = nn.Conv2d(config.dense_output, channels + 1, 1)
 
+    def project(
+        self,
+        n: int,
+        x: Tensor,  # [N, rows·columns, 2C]
+        grid: tuple[int, int],
+    ) -> Tensor:
+        """The n-th of the four features as far as its 1×1: [N, S_n, rows, columns]."""
+        normed = self.norm(x).transpose(1, 2).unflatten(2, grid)  # [N, 2C, rows, columns]
+        out: Tensor = self.projections[n](normed)
+        return out
+
     def forward(
         self,
-        features: list[Tensor],  # four of [N, rows·columns, 2C], patch tokens of N views
+        features: list[Tensor],  # four of [N, rows·columns, 2C], patch tokens of N views, or
+        # of [N, S_n, rows, columns], projected
         grid: tuple[int, int],
         size: tuple[int, int],  # image height, width
     ) -> tuple[Tensor, Tensor]:
@@ -151,7 +163,7 @@ class DenseHead(nn.Module):
 
     def decode(
         self,
-        features: list[Tensor],  # four of [N, rows·columns, 2C]
+        features: list[Tensor],  # four of [N, rows·columns, 2C], or projected
         grid: tuple[int, int],
         size: tuple[int, int],
     ) -> Tensor:
@@ -170,8 +182,7 @@ class DenseHead(nn.Module):
 
     def _level(self, n: int, x: Tensor, grid: tuple[int, int], aspect: float) -> Tensor:
         """Tokens of one layer → a map of the common width at its own resolution."""
-        x = self.norm(x).transpose(1, 2).unflatten(2, grid)  # [N, 2C, rows, columns]
-        x = self.projections[n](x)
+        x = self.project(n, x, grid) if x.dim() == 3 else x
         x = x + EMBEDDING_SCALE * uv_embedding(*grid, x.shape[1], aspect, x)
         out: Tensor = self.reassembles[n](self.resizes[n](x))
         return out

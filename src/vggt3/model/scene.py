@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,19 @@ Observer = Callable[[str, int, int], None]
 """Called as (stage, done, total) while a scene is read."""
 
 
+class Shelf(Protocol):
+    """Where the running tokens of each chunk lie between two visits to it."""
+
+    def __getitem__(self, chunk: int, /) -> Tensor: ...
+
+    def __setitem__(self, chunk: int, tokens: Tensor, /) -> None: ...
+
+
+def whole(chunk: int, slot: int, tokens: Tensor) -> Tensor | None:
+    """Keep a feature as it is."""
+    return tokens
+
+
 @dataclass(frozen=True)
 class Conduct:
     """How a scene is read; changes memory and time, never the result."""
@@ -41,6 +54,11 @@ class Conduct:
     """In training, keep only block borders and compute the rest again in the backward pass."""
     observe: Observer = lambda stage, done, total: None
     """Progress."""
+    shelf: Callable[[], Shelf] = dict
+    """Makes what holds the running tokens, which are visited chunk after chunk, round by round."""
+    feature: Callable[[int, int, Tensor], Tensor | None] = whole
+    """What the trunk keeps of a feature, nothing where None: called with the chunk, the place
+    among the feature layers, and [B, V_c, P, 2C]."""
 
     def run(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """Call ``function``, as a checkpoint region where asked for."""
@@ -56,6 +74,8 @@ class Memory:
     states: tuple[State, ...]
     camera_tokens: Tensor
     """[B, V, 2C] raw last-layer camera tokens of all views, in scene order."""
+    plans: tuple[State | None, ...] = ()
+    """What each layer's survey found of the scene's own views; not for queries."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +83,19 @@ class Trunk:
     """What the heads read."""
 
     features: tuple[tuple[Tensor, ...], ...]
-    """For each chunk, for each feature layer: [B, V_c, P, 2C] after the frame | global block."""
+    """For each chunk, for each feature layer: [B, V_c, P, 2C] after the frame | global block
+    (as far as the conduct kept them)."""
     camera_tokens: Tensor
     """[B, V, 2C] of all views on all ranks, in scene order (of these views when querying)."""
     states: tuple[State, ...]
     """Every layer's settled state."""
+    plans: tuple[State | None, ...] = ()
+    """Every layer's survey."""
+
+    @property
+    def memory(self) -> Memory:
+        """What is left of the scene when its views are gone."""
+        return Memory(self.states, self.camera_tokens, self.plans)
 
 
 class Scene:
@@ -80,50 +108,55 @@ class Scene:
         views: Views,
         conduct: Conduct,
         memory: Memory | None = None,
+        own: bool = False,
     ) -> None:
+        """With ``memory`` the views only read it: as queries, or where ``own`` says that they
+        wrote it, once more as themselves (view 0 as the first, with the survey's plan)."""
         self.encoder, self.aggregator, self.conduct = encoder, aggregator, conduct
         self.groups, self.total, self.memory = views.groups, views.total, memory
-        self.batch = views.batch
+        self.batch, self.own = views.batch, memory is None or own
+        self.last = len(aggregator.specs) - 1
+        self.tokens = conduct.shelf()
+        self.contexts: list[Context] = []
+        self.kept: list[Projection | None] = [None] * len(self.groups)
+        self.features: list[list[Tensor]] = [[] for _ in self.groups]
+        self.camera: list[Tensor] = []
+        self.states: list[State] = []
 
     def read(self, feature_layers: tuple[int, ...]) -> Trunk:
-        """Encode, then layer after layer; layer l+1 needs layer l's read of all views."""
-        tokens, contexts = self._encode()
-        features: list[list[Tensor]] = [[] for _ in tokens]
-        states, camera = [], []
-        last = len(self.aggregator.specs) - 1
-        for layer in range(last + 1):
-            for n, context in enumerate(contexts):
-                tokens[n] = self.conduct.run(self.aggregator.frame, layer, tokens[n], context.rope)
-            kept = [x if layer in feature_layers or layer == last else None for x in tokens]
-            states.append(self._attend(layer, tokens, contexts))
-            for n, frame in enumerate(kept):
-                if frame is None:
-                    continue
-                if layer in feature_layers:
-                    features[n].append(torch.cat([frame, tokens[n]], dim=-1))
-                if layer == last:
-                    camera.append(torch.cat([frame[:, :, 0], tokens[n][:, :, 0]], dim=-1))
-                kept[n] = None
-        found = tuple(tuple(f) for f in features)
-        return Trunk(found, self._in_order(camera), tuple(states))
+        """Encode, then layer after layer; layer l+1 needs layer l's read of all views.
 
-    def _encode(self) -> tuple[list[Tensor], list[Context]]:
-        tokens, contexts, descriptors = [], [], []
+        A chunk is visited once a sweep: the visit of a layer's first sweep also finishes the
+        layer before it.
+        """
+        self.slots = sorted(set(feature_layers))
+        self._encode()
+        for layer in range(self.last + 1):
+            self.states.append(self._settle(layer))
+        for n in range(len(self.groups)):
+            self._leave(self.last, n, self.tokens[n])
+        found = tuple(tuple(f) for f in self.features)
+        plans = tuple(self.plans)
+        return Trunk(found, self._in_order(self.camera), tuple(self.states), plans)
+
+    def _encode(self) -> None:
+        descriptors = []
         for n, group in enumerate(self.groups):
             self.conduct.observe("encode", n, len(self.groups))
             images = group.images.to(self.encoder.patch.weight.device)
             patches = self.encoder(images.flatten(0, 1))  # [B·V_c, N, E]
             patches = patches.unflatten(0, images.shape[:2])
             descriptors.append(normalize(patches.detach().float().mean(dim=2), dim=-1))
-            first = [self.memory is None and i == 0 for i in group.ids]
-            x = self.aggregator.start(patches, first)
-            tokens.append(x)
-            contexts.append(self._context(group, x))
+            x = self.aggregator.start(patches, [self.own and i == 0 for i in group.ids])
+            self.contexts.append(self._describe(group, x))
+            self.tokens[n] = x
         self.conduct.observe("encode", len(self.groups), len(self.groups))
         self.plans = self._survey(descriptors)
-        return tokens, contexts
 
-    def _context(self, group: ViewGroup, tokens: Tensor) -> Context:
+    def _context(self, layer: int, n: int) -> Context:
+        return replace(self.contexts[n], plan=self.plans[layer])
+
+    def _describe(self, group: ViewGroup, tokens: Tensor) -> Context:
         rows, columns = group.grid
         special = tokens.shape[2] - rows * columns
         block = self.aggregator.block(0)
@@ -144,7 +177,8 @@ class Scene:
         """Each layer's plan; a survey runs once for each distinct backend and its options."""
         blocks = [self.aggregator.block(n) for n in range(len(self.aggregator.specs))]
         if self.memory is not None:
-            return [None] * len(blocks)
+            known = self.memory.plans if self.own else ()
+            return list(known) or [None] * len(blocks)
         everyone = self._in_order(descriptors)
         plans: dict[Any, State | None] = {}
         for spec, block in zip(self.aggregator.specs, blocks, strict=True):
@@ -162,48 +196,61 @@ class Scene:
         order = self.conduct.world.gather(torch.tensor(ids, dtype=torch.long, device=local.device))
         return whole[:, order.argsort()]
 
-    def _attend(self, layer: int, tokens: list[Tensor], contexts: list[Context]) -> State:
-        """One global block over all views: project and write, settle, read.
-
-        ``tokens`` is rewritten entry by entry, so that old and new never all exist at once.
-        """
+    def _settle(self, layer: int) -> State:
+        """Bring all views to one global block and write them: the memory they will read."""
         block, plan = self.aggregator.block(layer), self.plans[layer]
-        contexts = [replace(context, plan=plan) for context in contexts]
-        kept: list[Projection | None] = [None] * len(tokens)
         if self.memory is not None:
-            state = self.memory.states[layer]
-        else:
-            state = block.attn.begin(self.total, self.batch, tokens[0].device, plan)
-            again, sweep = True, 0
-            while again:
-                sweep += 1
-                stage = f"layer {layer + 1} sweep {sweep}"
-                writes = self._write(block, tokens, contexts, kept, state, stage)
-                delta = Delta.total(writes).all_reduce(self.conduct.world)
-                state, again = block.attn.settle(state, delta)
-        for n, context in enumerate(contexts):
-            tokens[n] = self.conduct.run(_read, block, tokens[n], context, kept[n], state)
-            kept[n] = None
+            for n in range(len(self.groups)):
+                self.tokens[n] = self._enter(layer, n)
+                self.conduct.observe(f"layer {layer + 1}", n + 1, len(self.groups))
+            return self.memory.states[layer]
+        device = block.norm1.weight.device
+        state = block.attn.begin(self.total, self.batch, device, plan)
+        again, sweep = True, 0
+        while again:
+            sweep += 1
+            delta = Delta.total(self._write(layer, sweep, state)).all_reduce(self.conduct.world)
+            state, again = block.attn.settle(state, delta)
         return state
 
-    def _write(
-        self,
-        block: GlobalBlock,
-        tokens: list[Tensor],
-        contexts: list[Context],
-        kept: list[Projection | None],
-        state: State,
-        stage: str,
-    ) -> Iterator[Delta]:
-        for n, (x, context) in enumerate(zip(tokens, contexts, strict=True)):
-            projection = kept[n]
-            if projection is None:
-                projection, delta = self.conduct.run(_project_write, block, x, context, state)
-                kept[n] = projection if self.conduct.keep else None
-            else:
+    def _write(self, layer: int, sweep: int, state: State) -> Iterator[Delta]:
+        block = self.aggregator.block(layer)
+        for n in range(len(self.groups)):
+            x = self._enter(layer, n) if sweep == 1 else None
+            if x is not None:
+                self.tokens[n] = x
+            projection = self.kept[n]
+            if projection is not None:
                 delta = self.conduct.run(block.attn.write, projection, state)
-            self.conduct.observe(stage, n + 1, len(tokens))
+            else:
+                x, context = self.tokens[n] if x is None else x, self._context(layer, n)
+                projection, delta = self.conduct.run(_project_write, block, x, context, state)
+                self.kept[n] = projection if self.conduct.keep else None
+            self.conduct.observe(f"layer {layer + 1} sweep {sweep}", n + 1, len(self.groups))
             yield delta
+
+    def _enter(self, layer: int, n: int) -> Tensor:
+        """A chunk's tokens as they come to a layer's global block: [B, V_c, P, C]."""
+        x = self.tokens[n]
+        if layer:
+            x = self._leave(layer - 1, n, x)
+        out: Tensor = self.conduct.run(self.aggregator.frame, layer, x, self.contexts[n].rope)
+        return out
+
+    def _leave(self, layer: int, n: int, frame: Tensor) -> Tensor:
+        """Let a chunk read what all have written; hand out what the heads need of it."""
+        block, context = self.aggregator.block(layer), self._context(layer, n)
+        projection, state = self.kept[n], self.states[layer]
+        x: Tensor = self.conduct.run(_read, block, frame, context, projection, state)
+        self.kept[n] = None
+        if layer in self.slots:
+            tokens = torch.cat([frame, x], dim=-1)
+            feature = self.conduct.feature(n, self.slots.index(layer), tokens)
+            if feature is not None:
+                self.features[n].append(feature)
+        if layer == self.last:
+            self.camera.append(torch.cat([frame[:, :, 0], x[:, :, 0]], dim=-1))
+        return x
 
 
 def _project_write(

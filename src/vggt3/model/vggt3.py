@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,9 @@ from vggt3.model.dense_head import DenseHead, activate_depth, activate_points
 from vggt3.model.encoder import Encoder
 from vggt3.model.scene import Conduct, Memory, Scene, Trunk
 from vggt3.types import ViewGroup, Views
+
+Projected = tuple[Tensor, Tensor]
+"""A feature after the depth and after the point head's LayerNorm and 1×1 projection."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,15 @@ class VGGT3(nn.Module):
         return self.aggregator.specs
 
     def read(
-        self, views: Views, conduct: Conduct | None = None, memory: Memory | None = None
+        self,
+        views: Views,
+        conduct: Conduct | None = None,
+        memory: Memory | None = None,
+        own: bool = False,
     ) -> Trunk:
-        """Everything up to the heads. With ``memory`` the views only read it (queries)."""
-        scene = Scene(self.encoder, self.aggregator, views, conduct or Conduct(), memory)
+        """Everything up to the heads. With ``memory`` the views only read it: as queries, or
+        where ``own`` says that they are of the views that wrote it, as they read it then."""
+        scene = Scene(self.encoder, self.aggregator, views, conduct or Conduct(), memory, own)
         return scene.read(self.config.feature_layers)
 
     def poses(self, trunk: Trunk, memory: Memory | None = None) -> list[Tensor]:
@@ -94,12 +103,25 @@ class VGGT3(nn.Module):
         stages = self.camera_head(torch.cat([known, queries], dim=1))
         return [stage[:, -1:].transpose(0, 1) for stage in stages]
 
-    def dense(self, features: tuple[Tensor, ...], group: ViewGroup) -> DenseMaps:
-        """The dense heads on the views of one chunk."""
+    def projected(self, slot: int, feature: Tensor, grid: tuple[int, int]) -> Projected:
+        """What the depth and the point head make of a feature [B, V_c, P, 2C] at first:
+        [B·V_c, S, rows, columns] each; a third smaller together, and :meth:`dense` takes it."""
+        patches = feature[:, :, self.config.special :].flatten(0, 1)
+        heads = self.depth_head, self.point_head
+        depth, points = (head.project(slot, patches, grid) for head in heads)
+        return depth, points
+
+    def dense(self, features: Sequence[Tensor | Projected], group: ViewGroup) -> DenseMaps:
+        """The dense heads on the views of one chunk: four [B, V_c, P, 2C], or projected."""
         special, shape = self.config.special, group.images.shape[:2]
-        patches = [x[:, :, special:].flatten(0, 1) for x in features]
-        depth, depth_confidence = self.depth_head(patches, group.grid, group.size)
-        points, points_confidence = self.point_head(patches, group.grid, group.size)
+        for_depth, for_points = [], []
+        for x in features:
+            patches = x[:, :, special:].flatten(0, 1) if isinstance(x, Tensor) else None
+            depth, points = x if patches is None else (patches, patches)
+            for_depth.append(depth)
+            for_points.append(points)
+        depth, depth_confidence = self.depth_head(for_depth, group.grid, group.size)
+        points, points_confidence = self.point_head(for_points, group.grid, group.size)
         return DenseMaps(
             activate_depth(depth).unflatten(0, shape),
             depth_confidence.unflatten(0, shape),
@@ -123,5 +145,5 @@ class VGGT3(nn.Module):
             self.dense(features, group)
             for features, group in zip(trunk.features, views.groups, strict=True)
         )
-        kept = memory or Memory(trunk.states, trunk.camera_tokens)
+        kept = memory or trunk.memory
         return Prediction(tuple(stages), dense, kept, trunk)

@@ -38,13 +38,21 @@ class Deadline(Callback):
         # The first steps compile; the clock runs, for a machine is lent by the minute.
         self.started = time.monotonic() if self.started is None else self.started
         assert isinstance(pl_module, Training)
-        if trainer.global_step % TOGETHER == 0 or trainer.world_size == 1:
-            # All processes go by one clock: their learning rates and last steps are the same.
-            self.gone = trainer.strategy.broadcast(time.monotonic() - self.started)
+        self._look(trainer)
         pl_module.progress = min(1.0, self.gone / self.seconds)
+
+    def _look(self, trainer: Trainer) -> None:
+        """Read the clock; all processes go by one, so that their learning rates and last steps
+        are the same."""
+        assert self.started is not None
+        if trainer.world_size == 1:
+            self.gone = time.monotonic() - self.started
+        elif trainer.global_step % TOGETHER == 0:
+            self.gone = trainer.strategy.broadcast(time.monotonic() - self.started)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop once the time is up."""
+        self._look(trainer)
         if self.gone >= self.seconds:
             trainer.should_stop = True
 

@@ -13,7 +13,9 @@ from lightning.pytorch import Trainer
 
 from vggt3 import checks
 from vggt3.attention.registry import plan_layers
+from vggt3.model.choice import ModelChoice
 from vggt3.model.config import preset as preset_of
+from vggt3.model.opening import start_model
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training.callbacks import Deadline, Keep, Profile, Report
 from vggt3.training.data import ProceduralData
@@ -55,7 +57,11 @@ def make_model(
     encoder: Path | None = None,
     start: Path | None = None,
 ) -> VGGT3:
-    """The model to train: a preset, its encoder's weights, and what an earlier run left."""
+    """The model to train: a preset, its encoder's weights, and what an earlier run left in the
+    folder ``start``; or, where that is a backbone's file, what a fit of it begins with."""
+    if start is not None and start.is_file():
+        choice = ModelChoice(str(start), attention=attention, attention_options=options or {})
+        return start_model(choice).model.train()
     config = preset_of(preset)
     model = VGGT3(config, plan_layers(attention, options or {}, config.layers))
     if encoder is not None:
