@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from vggt3.commands.parsing import CommandParser
-from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.look import Look
 from vggt3.losses import LossWeights
 from vggt3.training.data import DataOptions, ProceduralData
 from vggt3.training.module import LearningOptions, Training
@@ -29,7 +29,7 @@ def train(
     optimizing: OptimizerOptions,
     weights: LossWeights,
     data: DataOptions,
-    look: ProceduralConfig,
+    look: Look,
     options: RunOptions,
 ) -> None:
     """Train on procedural scenes.
@@ -51,7 +51,9 @@ def train(
     torch.manual_seed(options.model_seed)
     model = make_model(preset, attention, attention_options, encoder, start)
     module = Training(model, learning, optimizing, weights)
-    run(module, ProceduralData(data, look), output, options)
+    config, textures = look.dressed()
+    bank = None if textures is None else textures.bank
+    run(module, ProceduralData(data, config, bank), output, options)
 
 
 if __name__ == "__main__":
