@@ -72,6 +72,24 @@ def test_an_update_keeps_column_norms() -> None:
         assert relative(fast_weights.column_norms(after), fast_weights.column_norms(before)) < 2e-5
 
 
+def test_three_matrices_settle_as_each_alone() -> None:
+    """The batch that an update makes of them changes neither it nor its gradient."""
+    for width, hidden in ((4, 6), (4, 4), (6, 4)):
+        weights = draw_weights(2, width, hidden)
+        norms = Weights(*(fast_weights.column_norms(w) for w in weights))
+        given = [torch.randn_like(w).requires_grad_() for w in weights]
+        together = fast_weights.update(weights, Weights(*given), norms, 5)
+        for index in range(3):
+            turned = fast_weights.newton_schulz(given[index], 5)
+            moved = weights[index] + turned
+            alone = moved * (norms[index] / (moved.norm(dim=-2, keepdim=True) + 1e-5))
+            assert relative(together[index], alone) < 1e-12
+            pull = torch.randn_like(alone)
+            (found,) = torch.autograd.grad(together[index], [given[index]], pull, retain_graph=True)
+            (expected,) = torch.autograd.grad(alone, [given[index]], pull)
+            assert relative(found, expected) < 1e-10
+
+
 def test_each_matrix_has_its_own_rate() -> None:
     """The closed form is autograd's gradient of the objective weighted by that matrix's rates."""
     weights = draw_weights()

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from vggt3 import cli
+from vggt3.attention.kernels import fast_weights
 from vggt3.attention.kernels.softmax import KERNELS, ORDER
 from vggt3.attention.registry import table
 
@@ -19,6 +20,7 @@ def test_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ttt_shortconv: ttt_mlp with a depthwise 3×3 convolution on v (the default)" in text
     assert "--attention.sweeps auto" in text and "times every view is written" in text
     assert f"first of {', '.join(ORDER)} that" in text
+    assert "kernels of ttt_mlp, ttt_shortconv on" in text and "triton" in text
     assert not [line for line in text.splitlines() if len(line) > 80]
 
 
@@ -41,3 +43,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert kernels["why_not"]["math"] is None
     assert kernels["why_not"][kernels["auto"]["kernel"]] is None
     assert kernels["why_not_weighted"][kernels["auto_weighted"]["kernel"]] is None
+    memories = told["fast_weight_kernels"]
+    assert set(memories["why_not"]) == set(fast_weights.NAMES)
+    assert memories["why_not"]["torch"] is None
+    assert memories["why_not"][memories["auto"]["kernel"]] is None

@@ -16,6 +16,7 @@ from vggt3 import checks
 from vggt3.attention import fast_weights
 from vggt3.attention.base import Backend, Context, Projection, as_given, merge_heads, split_heads
 from vggt3.attention.fast_weights import Weights
+from vggt3.attention.kernels import fast_weights as kernels
 from vggt3.attention.memory import Delta, State
 
 BASE_RATE = 0.01
@@ -55,6 +56,7 @@ class TTTMLP(Backend):
         hidden: int = 4,
         newton_schulz: int = 5,
         seed: int = 0,
+        fast_kernel: str = "auto",
     ) -> None:
         """A layer with random weights.
 
@@ -63,6 +65,7 @@ class TTTMLP(Backend):
             hidden: hidden width of the MLP in head widths.
             newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
             seed: of the fixed random start of the fast weights; layers differ.
+            fast_kernel: torch, triton, or auto.
         """
         super().__init__(width, heads, layer)
         checks.require(
@@ -75,7 +78,8 @@ class TTTMLP(Backend):
         checks.require(
             newton_schulz >= 0, "--attention.newton_schulz", "be at least 0", newton_schulz
         )
-        self.sweeps, self.newton_schulz = sweeps, newton_schulz
+        checks.choose("--attention.fast_kernel", fast_kernel, [*kernels.NAMES, "auto"])
+        self.sweeps, self.newton_schulz, self.fast_kernel = sweeps, newton_schulz, fast_kernel
         head_width = width // heads
         self.rates = nn.Linear(width, 3 * heads)
         nn.init.zeros_(self.rates.weight)
@@ -114,15 +118,18 @@ class TTTMLP(Backend):
         q, k, v = self.qkv(tokens).chunk(3, dim=-1)
         v = self.mix(v, context)
         wide = torch.promote_types(v.dtype, torch.float32)
+        _, width, hidden = self.w0.shape
+        call = kernels.Call(v.device, v.dtype, width, hidden, torch.is_grad_enabled())
+        kept = kernels.operand_dtype(self.fast_kernel, call)
         q, k = (unit(context.rope.turn(silu(split_heads(x, self.heads).to(wide)))) for x in (q, k))
         rates = softplus(self.rates(tokens).to(wide) + INVERSE_SOFTPLUS)  # [B, V, P, 3·H]
         if context.weight is not None:
             rates = rates * context.weight[..., None].to(wide)
         rates = rates.unflatten(-1, (3, self.heads)).flatten(1, 2).permute(0, 3, 1, 2)
         tensors = {
-            "q": q.flatten(2, 3),
-            "k": k.flatten(2, 3),
-            "v": silu(split_heads(v, self.heads)).to(wide).flatten(2, 3),
+            "q": q.to(kept).flatten(2, 3),
+            "k": k.to(kept).flatten(2, 3),
+            "v": silu(split_heads(v, self.heads)).to(kept).flatten(2, 3),
             "rates": rates,  # [B, H, N, 3]
         }
         return Projection(tensors, tokens.shape[1], context)
@@ -131,7 +138,7 @@ class TTTMLP(Backend):
         k, v, rates = (projection[name] for name in ("k", "v", "rates"))
         weights = Weights(state["w0"], state["w1"], state["w2"])
         with as_given(k.device):
-            g0, g1, g2 = fast_weights.gradient(k, v, rates, weights)
+            g0, g1, g2 = kernels.gradient(k, v, rates, weights, kernel=self.fast_kernel)
         return Delta({"g0": g0, "g1": g1, "g2": g2})
 
     def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
@@ -147,6 +154,7 @@ class TTTMLP(Backend):
     def read(self, projection: Projection, state: State) -> Tensor:
         q = projection["q"]
         with as_given(q.device):
-            out = fast_weights.apply(q, Weights(state["w0"], state["w1"], state["w2"]))
+            weights = Weights(state["w0"], state["w1"], state["w2"])
+            out = kernels.apply(q, weights, kernel=self.fast_kernel)
         mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))
         return mixed

@@ -31,6 +31,7 @@ class TTTShortConv(TTTMLP):
         hidden: int = 4,
         newton_schulz: int = 5,
         seed: int = 0,
+        fast_kernel: str = "auto",
         kernel_size: int = 3,
     ) -> None:
         """A layer with random weights.
@@ -40,6 +41,7 @@ class TTTShortConv(TTTMLP):
             hidden: hidden width of the MLP in head widths.
             newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
             seed: of the fixed random start of the fast weights; layers differ.
+            fast_kernel: torch, triton, or auto.
             kernel_size: side of the convolution in patches, odd.
         """
         super().__init__(
@@ -50,6 +52,7 @@ class TTTShortConv(TTTMLP):
             hidden=hidden,
             newton_schulz=newton_schulz,
             seed=seed,
+            fast_kernel=fast_kernel,
         )
         checks.require(
             kernel_size >= 1 and kernel_size % 2 == 1,

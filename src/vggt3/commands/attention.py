@@ -1,4 +1,4 @@
-"""``vggt3 attention``: the backends, what they cost, and the softmax kernels that run here."""
+"""``vggt3 attention``: the backends, what they cost, and the kernels that run here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vggt3.attention.cost import Cost, Report, Sizes, reports
+from vggt3.attention.kernels import fast_weights
 from vggt3.attention.kernels.softmax import KERNELS, Call, choose
 from vggt3.attention.registry import DEFAULT
 from vggt3.model.config import VGGT_1B
@@ -35,9 +36,11 @@ def attention(*, json: bool = False) -> None:
     """
     sizes = Sizes(VGGT_1B.width, VGGT_1B.heads, VGGT_1B.special, GRID)
     found, kernels = reports(sizes, VIEWS), kernel_survey(here())
+    memories = fast_weight_survey(here())
     if json:
         backends = [dataclasses.asdict(report) for report in found]
-        print(json_format.dumps({"backends": backends, "kernels": kernels}, indent=2, default=str))
+        told = {"backends": backends, "kernels": kernels, "fast_weight_kernels": memories}
+        print(json_format.dumps(told, indent=2, default=str))
         return
     console = Console()
     console.print(_cost_table(found))
@@ -48,6 +51,10 @@ def attention(*, json: bool = False) -> None:
     for kind, about in (("", "auto"), (" with token weights", "auto_weighted")):
         chosen = kernels[about]
         console.print(f"auto{kind}: {chosen['kernel']}, the {chosen['reason']}", highlight=False)
+    console.print()
+    console.print(_fast_weight_table(memories))
+    chosen = memories["auto"]
+    console.print(f"auto: {chosen['kernel']}, the {chosen['reason']}", highlight=False)
 
 
 def here() -> torch.device:
@@ -69,6 +76,18 @@ def kernel_survey(device: torch.device) -> dict[str, Any]:
         name: kernel.why_not(weighted) for name, kernel in KERNELS.items()
     }
     return survey
+
+
+def fast_weight_survey(device: torch.device) -> dict[str, Any]:
+    """The kernels of ttt_mlp and ttt_shortconv, as :func:`kernel_survey`, without gradients."""
+    call = fast_weights.Call(device, torch.bfloat16, HEAD_WIDTH, 4 * HEAD_WIDTH)
+    chosen, reason = fast_weights.choose("auto", call)
+    return {
+        "device": device.type,
+        "dtype": "bfloat16",
+        "auto": {"kernel": chosen, "reason": reason},
+        "why_not": {"torch": None, "triton": fast_weights.why_not_triton(call)},
+    }
 
 
 def _cost_table(found: list[Report]) -> Table:
@@ -116,6 +135,14 @@ def _kernel_table(kernels: dict[str, Any]) -> Table:
         table.add_row(
             name, f"no: {reason}" if reason else f"yes, but {weighted}" if weighted else "yes"
         )
+    return table
+
+
+def _fast_weight_table(kernels: dict[str, Any]) -> Table:
+    title = f"kernels of ttt_mlp, ttt_shortconv on {kernels['device']}, {kernels['dtype']}"
+    table = Table("kernel", "runs here", title=title, title_justify="left", min_width=len(title))
+    for name, reason in kernels["why_not"].items():
+        table.add_row(name, f"no: {reason}" if reason else "yes")
     return table
 
 
