@@ -71,6 +71,10 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.commands.evaluate:SUBCOMMANDS",
         "score a model on an exam, or compare two runs of one",
     ),
+    "benchmark": Entry(
+        "vggt3.commands.benchmark:benchmark",
+        "measure time, memory and operations of every backend and number of views",
+    ),
     "attention": Entry(
         "vggt3.commands.attention:attention",
         "list the attention backends, what they cost and which kernels run here",

@@ -1,0 +1,1 @@
+"""What a scene costs: time by stage, memory, and operations beside the machine's own rate."""
