@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,32 @@ def test_the_plan_writes_nothing(photos: Path, capsys: pytest.CaptureFixture[str
     assert "memory: expected" in capsys.readouterr().out
 
 
+def test_the_plan_reads_headers_alone(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = photo(photos / "large.jpg", (400, 300)).read_bytes()
+    (photos / "large.jpg").write_bytes(whole[: len(whole) // 2])
+    assert run(photos, "--plan", *TINY) == 0
+    assert re.search(r"views +│ 4 ", capsys.readouterr().out)
+    assert run(photos, "--plan", *TINY, "--every", "1") == 2
+    assert "--every" in capsys.readouterr().err
+
+
+def test_ways_to_compute_write_the_same_scene(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(photos, "-o", tmp_path / "a", *TINY) == 0
+    expected = (tmp_path / "a/scene.npz").read_bytes()
+    for n, (words, row) in enumerate(
+        [
+            (("--features", "replay", "--tokens", "host"), "read again chunk by chunk"),
+            (("--features", "projected", "--projections", "again"), "computed again"),
+        ]
+    ):
+        assert run(photos, "--plan", *TINY, *words) == 0
+        assert row in capsys.readouterr().out
+        assert run(photos, "-o", tmp_path / str(n), *TINY, *words) == 0
+        assert (tmp_path / str(n) / "scene.npz").read_bytes() == expected
+
+
 def test_one_photo_works_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(photo(tmp_path / "one.png"), "-o", tmp_path / "out", *TINY) == 0
     assert "scale of its depth is arbitrary" in capsys.readouterr().err
@@ -116,6 +143,8 @@ BAD = [
     (("PHOTOS", "-o", "OUT", "--preset", "tny"), 2, "did you mean 'tiny'"),
     (("PHOTOS", "-o", "OUT", "--device", "cuda:7"), 2, "--device must"),
     (("PHOTOS", "-o", "OUT", "--memory", "1M"), 1, "smaller --long-side"),
+    (("PHOTOS", "-o", "OUT", "--features", "repaly"), 2, "did you mean 'replay'"),
+    (("PHOTOS", "-o", "OUT", "--attention", "softmax", "--features", "replay"), 2, "softmax"),
     (("PHOTOS", "-o", "OUT", "--every", "1"), 2, "--every"),
     (("NOWHERE", "-o", "OUT"), 1, "NOWHERE"),
     (("EMPTY", "-o", "OUT"), 1, "EMPTY"),

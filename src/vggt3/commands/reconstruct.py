@@ -16,8 +16,10 @@ from vggt3.attention.kernels.softmax import Call, choose
 from vggt3.commands.progress import Bars
 from vggt3.inference.engine import Engine, Outcome
 from vggt3.inference.options import RunOptions, show_bytes
+from vggt3.inference.plan import Plan
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.scene_writer import SceneOptions, SceneSummary, SceneWriter
+from vggt3.io.sources import is_video
 from vggt3.io.staging import check_out, staged
 from vggt3.io.views import peek_sizes, read_views
 from vggt3.model.choice import ModelChoice
@@ -85,17 +87,32 @@ def reconstruct(
     if not loaded.trained:
         work.notes.append("the weights are random: this shows the machinery, not the scene")
     with Bars(loaded.model.config.layers) as bars:
+        if plan:
+            _print_table("plan", _plan(work, bars).describe())
+            return
         found, reading = _read(work, bars)
-        if not plan:
-            paths = [photo.path for photo in found.photos]
-            with staged(work.output, overwrite, keep=paths) as folder:
-                rows = _run(work, found, folder, reading, bars)
-    if plan:
-        _print_table("plan", engine.plan(found.views()).describe())
-        return
+        paths = [photo.path for photo in found.photos]
+        with staged(work.output, overwrite, keep=paths) as folder:
+            rows = _run(work, found, folder, reading, bars)
     for note in work.notes:
         print("vggt3: note: " + " ".join(note.split()), file=sys.stderr)
     _print_table(f"{work.output}", rows)
+
+
+def _plan(work: Work, bars: Bars) -> Plan:
+    """The plan, from the headers of photos alone; a video's frames are read to be counted."""
+    read = work.read
+    plain = read.every is None and read.frames is None
+    if plain and not any(is_video(photo) for photo in work.photos):
+        sizes = _peek(work)
+        if sizes:
+            return work.engine.plan_sizes(sizes)
+    return work.engine.plan(_read(work, bars)[0].views())
+
+
+def _peek(work: Work) -> list[tuple[int, int]]:
+    source = work.photos[0] if len(work.photos) == 1 else work.photos
+    return peek_sizes(source, work.read.long_side or work.model.model.config.long_side)
 
 
 def _read(work: Work, bars: Bars) -> tuple[PhotoSet, float]:
@@ -103,7 +120,7 @@ def _read(work: Work, bars: Bars) -> tuple[PhotoSet, float]:
     start = time.perf_counter()
     source = work.photos[0] if len(work.photos) == 1 else work.photos
     long_side = work.read.long_side or work.model.model.config.long_side
-    sizes = peek_sizes(source, long_side)
+    sizes = _peek(work)
     if sizes:
         work.engine.plan_sizes(sizes)
     found = read_views(
@@ -129,6 +146,7 @@ def _run(
     start = time.perf_counter()
     with SceneWriter(folder, photos, work.scene) as writer:
         outcome = work.engine.run(photos.views(), writer, bars.observe)
+        work.notes.extend(outcome.notes)
         before = time.perf_counter()
         summary = writer.finish()
     seconds = {"reading": reading, **outcome.seconds, "writing": time.perf_counter() - before}

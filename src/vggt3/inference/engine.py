@@ -1,26 +1,31 @@
 """The engine: the model's own functions, chunk by chunk, results streamed to whoever writes them.
 
 It holds no second implementation: :class:`vggt3.model.scene.Scene` reads the chunks in the order
-that training reads whole groups, and the plan only says how large they are.
+that training reads whole groups. The plan only says how large they are, where tensors lie in the
+meantime, and what is computed again.
 """
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from vggt3 import checks
 from vggt3.geometry.camera import decode_pose
 from vggt3.geometry.projection import unproject
-from vggt3.inference.options import RunOptions
+from vggt3.inference.features import Features
+from vggt3.inference.options import RunOptions, Wishes
 from vggt3.inference.plan import Plan, make_plan
+from vggt3.inference.shelf import Copies, HostMemory, HostShelf
 from vggt3.model.scene import Conduct, Memory, Observer
 from vggt3.model.vggt3 import VGGT3, DenseMaps
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
@@ -67,6 +72,26 @@ class Outcome:
     """The most memory in use: allocated on a GPU, the whole process's on a CPU."""
     memory: Memory
     """The scene's memory, for localising more photos in it."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the run went."""
+
+
+class _Once:
+    """A sink before the caller's that a second try may fill again: everything passes once."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink, self.posed = sink, False
+        self.seen: set[int] = set()
+
+    def cameras(self, cameras: Cameras) -> None:
+        if not self.posed:
+            self.posed = True
+            self.sink.cameras(cameras)
+
+    def add(self, view: DenseView) -> None:
+        if view.index not in self.seen:
+            self.seen.add(view.index)
+            self.sink.add(view)
 
 
 class Engine:
@@ -85,37 +110,101 @@ class Engine:
 
     def plan_sizes(self, sizes: Sequence[tuple[int, int]]) -> Plan:
         """The same for views of these (height, width), before any is read."""
+        return self._plan(sizes, self.options.wishes)
+
+    def _plan(self, sizes: Sequence[tuple[int, int]], wishes: Wishes) -> Plan:
         budget = self.options.resolve_memory(self.device)
-        return make_plan(self.model, sizes, budget, self.dtype, self.options.chunk)
+        host = self.options.resolve_host_memory(self.device)
+        return make_plan(self.model, sizes, budget, self.dtype, wishes, host)
 
     @torch.inference_mode()
     def run(
-        self, views: Views, sink: Sink, observe: Observer = lambda stage, done, total: None
+        self,
+        views: Views,
+        sink: Sink,
+        observe: Observer = lambda stage, done, total: None,
+        plan: Plan | None = None,
     ) -> Outcome:
-        """Read the scene (B = 1, images on any device) and stream the results to ``sink``."""
-        plan = self.plan(views)
-        clock = Clock(self.device)
+        """Read the scene (B = 1, images on any device) and stream the results to ``sink``.
+
+        Where memory runs out in spite of the plan, once more at half the chunk; the outcome's
+        notes say so. Views that ``sink`` has by then are not given again.
+
+        Raises:
+            PlanError: the scene does not fit the memory allowed, or memory ran out twice.
+        """
+        plan = plan or self.plan(views)
+        once, most = _Once(sink), max(len(group.ids) for group in views.groups)
+        try:
+            return self._run(views, once, observe, plan)
+        except torch.OutOfMemoryError as error:
+            told = str(error).partition(". ")[0]
+            checks.require(
+                min(plan.chunk, most) > 1,
+                f"the plan for {plan.views} views",
+                f"fit the memory of {self.device}",
+                f"'{told}' with one view at a time; give less --memory or --features replay",
+                error=checks.PlanError,
+            )
+        # Out of the handler: nothing of the first try is held by its traceback any more.
+        self._free()
+        sizes = [group.size for group in views.groups for _ in group.ids]
+        halved = self._plan(sizes, plan.halved(most))
+        chunk = min(plan.chunk, most)
+        try:
+            outcome = self._run(views, once, observe, halved)
+        except torch.OutOfMemoryError as error:
+            checks.fail(
+                f"the plan for {plan.views} views",
+                f"fit the memory of {self.device}",
+                f"'{str(error).partition('. ')[0]}' with {chunk} and with {halved.chunk} views "
+                "at a time; give less --memory or --features replay",
+                error=checks.PlanError,
+            )
+        note = f"out of memory with {chunk} views at a time; done again with {halved.chunk}"
+        return replace(outcome, notes=(note,))
+
+    def _run(self, views: Views, sink: Sink, observe: Observer, plan: Plan) -> Outcome:
+        host, copies = HostMemory(self.device), Copies(self.device)
+        chunked = views.chunked(plan.chunk)
+        features = Features(self.model, plan, chunked, host, copies)
+        conduct = Conduct(
+            keep=plan.keep,
+            observe=observe,
+            shelf=(lambda: HostShelf(host, copies)) if plan.host_tokens else dict,
+            feature=features.keep,
+        )
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        chunked = views.chunked(plan.chunk)
-        with self._precision():
-            with clock.stage("layers"):
-                trunk = self.model.read(chunked, Conduct(keep=plan.keep, observe=observe))
-            memory = Memory(trunk.states, trunk.camera_tokens)
-            with clock.stage("cameras"):
-                pose = self.model.poses(trunk)[-1][0]  # [V, 9]
-            cameras = self._cameras(pose, views)
-            sink.cameras(cameras)
-            features = list(trunk.features)
-            del trunk
-            with clock.stage("heads"):
-                for n, group in enumerate(chunked.groups):
-                    maps = self.model.dense(features[n], group)
-                    features[n] = ()
-                    for view in self._dense_views(maps, group, cameras):
-                        sink.add(view)
-                    observe("heads", n + 1, len(chunked.groups))
-        return Outcome(plan, clock.seconds, peak_bytes(self.device), memory)
+        try:
+            with self._precision():
+                return self._stages(chunked, features, conduct, sink, plan)
+        finally:
+            copies.finish()
+
+    def _stages(
+        self, chunked: Views, features: Features, conduct: Conduct, sink: Sink, plan: Plan
+    ) -> Outcome:
+        clock = Clock(self.device)
+        with clock.stage("layers"):
+            trunk = self.model.read(chunked, conduct)
+        with clock.stage("cameras"):
+            pose = self.model.poses(trunk)[-1][0]  # [V, 9]
+        cameras = self._cameras(pose, chunked)
+        sink.cameras(cameras)
+        with clock.stage("heads"):
+            for n, group in enumerate(chunked.groups):
+                maps = self.model.dense(features.take(n, trunk.memory), group)
+                for view in self._dense_views(maps, group, cameras):
+                    sink.add(view)
+                conduct.observe("heads", n + 1, len(chunked.groups))
+        return Outcome(plan, clock.seconds, peak_bytes(self.device), trunk.memory)
+
+    def _free(self) -> None:
+        """Give back what a run that failed has left."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _precision(self) -> torch.autocast:
         half = self.dtype != torch.float32

@@ -13,6 +13,21 @@ from vggt3 import checks
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 CPU_SHARE, GPU_SHARE = 0.7, 0.9
 """Share of a device's whole memory that a plan may use unless told."""
+FEATURES = ("raw", "projected", "raw-host", "projected-host", "replay")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the caller insists on; None leaves it to the plan."""
+
+    chunk: int | None = None
+    """Views worked on at a time."""
+    tokens: str | None = None
+    """device or host."""
+    projections: str | None = None
+    """keep or again."""
+    features: str | None = None
+    """raw, projected, raw-host, projected-host or replay."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,17 @@ class RunOptions:
     """Bytes that the plan may use on the device, such as 20G; auto is a fixed share of all."""
     chunk: int | None = None
     """Views worked on at a time; the plan chooses if not given. Changes no result."""
+    host_memory: str = "auto"
+    """Bytes of host memory that the plan may use beside a CUDA device's own (page-locked), such
+    as 60G or 0; auto is a fixed share of all."""
+    tokens: str = "auto"
+    """Where the tokens that run through the layers lie: device or host."""
+    projections: str = "auto"
+    """Queries, keys and values of a layer between write and read: keep, or again (computed)."""
+    features: str = "auto"
+    """What is held of the layers for the dense heads: raw; projected (a third smaller); either
+    with -host behind it (what the device cannot hold goes to host memory); or replay: nothing,
+    each chunk reads the settled scene once more."""
     points_from: str = "depth"
     """depth: unproject depth with the camera; head: the point head's own."""
 
@@ -36,8 +62,12 @@ class RunOptions:
         checks.require(
             self.chunk is None or self.chunk >= 1, "--chunk", "be at least 1", self.chunk
         )
-        if self.memory != "auto":
-            parse_bytes(self.memory)
+        checks.choose("--tokens", self.tokens, ("auto", "device", "host"))
+        checks.choose("--projections", self.projections, ("auto", "keep", "again"))
+        checks.choose("--features", self.features, ("auto", *FEATURES))
+        for flag, size in (("--memory", self.memory), ("--host-memory", self.host_memory)):
+            if size != "auto":
+                parse_bytes(size, flag)
 
     def resolve_device(self) -> torch.device:
         """The device meant.
@@ -78,7 +108,26 @@ class RunOptions:
             return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE)
         if device.type == "mps":
             return int(torch.mps.recommended_max_memory() * GPU_SHARE)
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * CPU_SHARE)
+        return int(machine_bytes() * CPU_SHARE)
+
+    def resolve_host_memory(self, device: torch.device) -> int | None:
+        """Bytes the plan may use on the host; None where that is the device's own memory."""
+        if device.type != "cuda":
+            return None
+        if self.host_memory != "auto":
+            return parse_bytes(self.host_memory, "--host-memory")
+        return int(machine_bytes() * CPU_SHARE)
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is not left to the plan."""
+        given = {name: getattr(self, name) for name in ("tokens", "projections", "features")}
+        return Wishes(self.chunk, **{k: v for k, v in given.items() if v != "auto"})
+
+
+def machine_bytes() -> int:
+    """All memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def devices() -> tuple[str, ...]:
@@ -91,11 +140,11 @@ def devices() -> tuple[str, ...]:
     return (*found, "cpu")
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, flag: str = "--memory") -> int:
     """``"20G"``, ``"1.5 GiB"`` or ``"800M"`` → bytes (binary units)."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if match is None:
-        checks.fail("--memory", "be a size such as 20G", f"'{text}'")
+        checks.fail(flag, "be a size such as 20G", f"'{text}'")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 

@@ -1,29 +1,30 @@
-"""The plan of a run: how many views at a time, and whether projections are kept.
+"""The plan of a run: how many views at a time, where tensors lie, and what is computed again.
 
-Computed from sizes and a stated budget alone, so the same photos give the same plan on the same
-machine. What a backend's projections and states weigh is measured on the backend itself with a
-view of one patch, so a plug-in is planned for like the shipped ones.
+Computed from sizes and stated budgets alone, so the same photos give the same plan on the same
+machine, and the same plan gives the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 import torch
 
 from vggt3 import checks
-from vggt3.attention.base import Backend, Context
-from vggt3.attention.rope import Rope
-from vggt3.inference.options import show_bytes
+from vggt3.inference.measure import Scale, Sizes, measure, patches, working_bytes
+from vggt3.inference.options import Wishes, show_bytes
 from vggt3.model.vggt3 import VGGT3
-from vggt3.types import PATCH
 
-CHUNKS = (64, 32, 16, 8, 4, 2, 1)
-ACTIVATIONS = 12
-"""Widths of a token that live at once inside a block (MLP hidden 4, its GELU 4, qkv 3, norm 1)."""
+CHUNKS = (64, 32, 16, 8), (4, 2, 1)
+"""Views at a time: small chunks only where nothing else helps."""
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
+TRAVELLING = 4
+"""Chunks of running tokens on the device when they lie on the host: one that works, its result,
+one that comes and one that leaves."""
 
 
 @dataclass(frozen=True)
@@ -41,142 +42,247 @@ class Plan:
     """What takes memory on the device at the worst moment, in bytes."""
     budget: int
     """Bytes allowed."""
+    features: str = "raw"
+    """raw, projected, or replay: the dense heads' inputs are not kept, but made again."""
+    chunks: int = 1
+    """Chunks in all."""
+    near: int = 1
+    """Chunks whose features lie on the device, the first ones; the others' lie on the host."""
+    host_tokens: bool = False
+    """Whether the running tokens lie in host memory."""
+    host_parts: tuple[tuple[str, int], ...] = ()
+    """What takes memory on the host, in bytes."""
+    host_budget: int | None = None
+    """Bytes allowed there; None where host and device are one memory."""
 
     @property
     def needed(self) -> int:
-        """Bytes the plan expects to use at its worst moment."""
-        return int(SLACK * sum(size for _, size in self.parts))
+        """Bytes the plan expects to use on the device at its worst moment."""
+        shared = self.host_parts if self.host_budget is None else ()
+        return int(SLACK * sum(size for _, size in (*self.parts, *shared)))
+
+    @property
+    def host_needed(self) -> int:
+        """Bytes of host memory for tokens and features (page-locked for a CUDA device)."""
+        return int(SLACK * sum(size for _, size in self.host_parts))
+
+    def halved(self, views: int) -> Wishes:
+        """The same way to compute, at half the views at a time (of at most ``views``)."""
+        features = self.features + ("-host" if self.near < self.chunks else "")
+        tokens = "host" if self.host_tokens else "device"
+        chunk = min(self.chunk, views) // 2
+        return Wishes(chunk, tokens, "keep" if self.keep else "again", features)
+
+    @property
+    def fits(self) -> bool:
+        """Whether both budgets hold it."""
+        host = self.host_budget is None or self.host_needed <= self.host_budget
+        return host and self.needed <= self.budget
 
     def describe(self) -> list[tuple[str, str]]:
         """Rows (name, value) for people."""
+        features = self.features
+        if features == "replay":
+            features = "read again chunk by chunk"
+        elif self.near < self.chunks:
+            features += f", {self.chunks - self.near} of {self.chunks} chunks in host memory"
         rows = [
             ("views", str(self.views)),
-            ("tokens", str(self.tokens)),
+            ("tokens", f"{self.tokens}, in {'host' if self.host_tokens else 'device'} memory"),
             ("views at a time", str(self.chunk)),
             ("projections", "kept" if self.keep else "computed again"),
+            ("features", features),
         ]
         rows += [(f"memory: {name}", show_bytes(size)) for name, size in self.parts]
-        return [
-            *rows,
+        rows += [(f"host memory: {name}", show_bytes(size)) for name, size in self.host_parts]
+        rows += [
             ("memory: expected", show_bytes(self.needed)),
             ("memory: allowed", show_bytes(self.budget)),
         ]
+        if self.host_budget is not None and self.host_parts:
+            rows.append(("host memory: expected", show_bytes(self.host_needed)))
+            rows.append(("host memory: allowed", show_bytes(self.host_budget)))
+        return rows
 
 
-def _backend_bytes(attn: Backend, special: int, views: int, device: torch.device) -> list[float]:
-    """[bytes of the projection a token, of the state for one token a view, of each further
-    token]: measured on views of one patch."""
-    parameter = next(attn.parameters())
-    rope = Rope.of_grid((1, 1), special, attn.width // attn.heads, device)
-    sizes = []
-    for count in (1, 2):
-        plan = attn.survey(torch.ones(1, count, 4, device=device))
-        context = Context(tuple(range(count)), (1, 1), rope, None, plan)
-        x = torch.zeros(1, count, special + 1, attn.width, device=device, dtype=parameter.dtype)
-        projection = attn.project(x, context)
-        state = attn.begin(views, 1, device, plan)
-        state, _ = attn.settle(state, attn.write(projection, state))
-        sizes.append(state.nbytes)
-    stored = sum(t.numel() * t.element_size() for t in projection.tensors.values())
-    tokens = special + 1
-    each = (sizes[1] - sizes[0]) / tokens
-    return [stored / (2 * tokens), sizes[0] - each * tokens, each]
+@dataclass(frozen=True)
+class _Mode:
+    """One way to compute a scene. Fields in the order in which they are given up, last first."""
+
+    replay: bool
+    host_tokens: bool
+    host_features: bool
+    again: bool
+    projected: bool
+
+    @property
+    def features(self) -> str:
+        """As the caller spells it."""
+        if self.replay:
+            return "replay"
+        return ("projected" if self.projected else "raw") + ("-host" if self.host_features else "")
+
+
+def _modes(wishes: Wishes, host: bool, bounded: bool) -> Iterator[_Mode]:
+    """All ways that are allowed, those that keep more and move less first."""
+    for bits in itertools.product((False, True), repeat=5):
+        mode = _Mode(*bits)
+        if mode.replay and (mode.host_features or mode.projected or not bounded):
+            continue
+        # Where there is no second memory, host is for those who name it; raw features always.
+        asked = (
+            ("host" if mode.host_tokens else "device", wishes.tokens, host or not mode.host_tokens),
+            ("again" if mode.again else "keep", wishes.projections, True),
+            (mode.features, wishes.features, not mode.host_features or (host and mode.projected)),
+        )
+        if all(wish == spelt or (wish is None and usual) for spelt, wish, usual in asked):
+            yield mode
+
+
+class _Planner:
+    """Weighs the modes of one scene in one model."""
+
+    def __init__(self, model: VGGT3, sizes: Sizes, budget: int, dtype: torch.dtype) -> None:
+        self.model, self.budget, self.dtype = model, budget, dtype
+        self.scale: Scale = measure(model, sizes, dtype)
+        self.counts = Counter(sizes)  # in the order in which sizes appear, as groups are
+        self.largest = max(self.counts, key=lambda size: size[0] * size[1])
+
+    def first_that_fits(self, wishes: Wishes, host: int | None) -> tuple[Plan | None, Plan | None]:
+        """The first plan that fits, and if there is none the one that needs least."""
+        smallest = None
+        for chunks in ((wishes.chunk,),) if wishes.chunk else CHUNKS:
+            for mode in _modes(wishes, host is not None, not self.scale.unbounded):
+                for chunk in chunks:
+                    plan = self.weigh(chunk, mode, host)
+                    if plan.fits:
+                        return plan, plan
+                    if smallest is None or plan.needed < smallest.needed:
+                        smallest = plan
+        return None, smallest
+
+    def weigh(self, chunk: int, mode: _Mode, host_budget: int | None) -> Plan:
+        """What a mode takes, with as many features on the device as it holds."""
+        scale = self.scale
+        views = min(chunk, scale.views)
+        held, work = working_bytes(self.model, self.largest, self.dtype, views)
+        moving = 2 if mode.host_features else 1
+        parts = {
+            "weights": scale.weights,
+            "tokens": scale.token * (TRAVELLING * held if mode.host_tokens else scale.tokens),
+            "features for the heads": 0,
+            "scene memory": scale.states,
+            "projections": scale.projection * (held if mode.again else scale.tokens),
+            "work on a chunk": work + moving * scale.raw * held,
+        }
+        features = [self._feature_bytes(mode, *piece) for piece in self._pieces(chunk)]
+        near = len(features)
+        if mode.host_features:
+            free = self.budget / SLACK - sum(parts.values())
+            running = itertools.accumulate(features)
+            near = sum(total <= free for total in running) if host_budget is not None else near
+        parts["features for the heads"] = sum(features[:near])
+        host_parts = []
+        if mode.host_tokens:
+            host_parts.append(("tokens", scale.token * scale.tokens))
+        if near < len(features):
+            host_parts.append(("features for the heads", sum(features[near:])))
+        return Plan(
+            views=scale.views,
+            tokens=scale.tokens,
+            chunk=chunk,
+            keep=not mode.again,
+            parts=tuple(parts.items()),
+            budget=self.budget,
+            features=mode.features.removesuffix("-host"),
+            chunks=len(features),
+            near=near,
+            host_tokens=mode.host_tokens,
+            host_parts=tuple(host_parts),
+            host_budget=host_budget,
+        )
+
+    def _pieces(self, chunk: int) -> Iterator[tuple[int, int]]:
+        """(views, patches of each) of every chunk."""
+        for size, count in self.counts.items():
+            for start in range(0, count, chunk):
+                yield min(chunk, count - start), patches(size)
+
+    def _feature_bytes(self, mode: _Mode, views: int, view_patches: int) -> int:
+        if mode.replay:
+            return 0
+        if mode.projected:
+            return views * view_patches * self.scale.projected
+        return views * (view_patches + self.model.config.special) * self.scale.raw
+
+    def what_would_fit(self, wishes: Wishes, host: int | None) -> str:
+        """Which single wish to give up, or how much host memory to allow."""
+        for wish in fields(wishes):
+            value = getattr(wishes, wish.name)
+            if value is None:
+                continue
+            found, _ = self.first_that_fits(replace(wishes, **{wish.name: None}), host)
+            if found is not None:
+                return f"without --{wish.name} {value} it would fit"
+        if host is not None:
+            found, _ = self.first_that_fits(wishes, 2**62)
+            if found is not None:
+                return f"with --host-memory {show_bytes(found.host_needed)} it would fit"
+        return (
+            "give a smaller --long-side, fewer views, --precision bf16, a backend with a bounded "
+            "state, or more --memory"
+        )
 
 
 def make_plan(
     model: VGGT3,
-    sizes: Sequence[tuple[int, int]],
+    sizes: Sizes,
     budget: int,
     dtype: torch.dtype,
-    chunk: int | None = None,
+    wishes: Wishes | None = None,
+    host_budget: int | None = None,
 ) -> Plan:
-    """The largest chunk that fits, keeping projections if they fit too.
+    """The first of the ways to compute a scene that fits, those that keep most first.
+
+    Given up in this order: raw features (for projected ones), projections between sweeps,
+    features on the device, tokens on the device, features at all (replay); chunks below 8 views
+    last.
 
     Args:
         model: on the device it will run on.
         sizes: (height, width) of every view, as the model sees it.
         budget: bytes allowed on the device.
         dtype: of matrix products.
-        chunk: views at a time if the caller insists.
+        wishes: what the caller insists on.
+        host_budget: bytes allowed in host memory; None where it is the device's own.
 
     Raises:
+        UsageError: replay with a backend whose memory grows with the views.
         PlanError: nothing fits; says what it would need and what to change.
     """
-    options = [(c, k) for k in (True, False) for c in ((chunk,) if chunk else CHUNKS)]
-    measured, tokens = _measured(model, len(sizes)), _tokens(model, sizes)
-    fixed = _fixed_parts(model, tokens, dtype, measured)
-    projection = max(row[0] for row in measured)
-    smallest = None
-    for views, keep in options:
-        held, work = _working_bytes(model, sizes, dtype, views)
-        projections = ("projections", int((tokens if keep else held) * projection))
-        parts = (*fixed, projections, ("work on a chunk", work))
-        plan = Plan(len(sizes), tokens, views, keep, parts, budget)
-        if plan.needed <= budget:
-            return plan
-        if smallest is None or plan.needed < smallest.needed:
-            smallest = plan
+    wishes = wishes or Wishes()
+    planner = _Planner(model, sizes, budget, dtype)
+    names = ", ".join(planner.scale.unbounded)
+    checks.require(
+        not names or wishes.features != "replay",
+        "--features",
+        f"be raw or projected with {names}, whose memory of a scene grows with its views and "
+        "would be read whole for each chunk again",
+        "replay",
+    )
+    found, smallest = planner.first_that_fits(wishes, host_budget)
+    if found is not None:
+        return found
     assert smallest is not None
     largest = max(smallest.parts, key=lambda part: part[1])
+    host = ""
+    if smallest.needed <= budget:
+        host = f" and {show_bytes(smallest.host_needed)} of host memory"
     checks.fail(
         f"the plan for {len(sizes)} views",
-        f"fit {show_bytes(budget)}",
-        f"{show_bytes(smallest.needed)} at least ({largest[0]}: {show_bytes(largest[1])}); give a "
-        "smaller --long-side, fewer views, --precision bf16, a backend with a bounded state, or "
-        "more --memory",
+        f"fit {show_bytes(budget)}"
+        + (f" and {show_bytes(host_budget)} of host memory" if host and host_budget else ""),
+        f"{show_bytes(smallest.needed)}{host} at least ({largest[0]}: {show_bytes(largest[1])}); "
+        + planner.what_would_fit(wishes, host_budget),
         error=checks.PlanError,
     )
-
-
-def _patches(size: tuple[int, int]) -> int:
-    return (size[0] // PATCH) * (size[1] // PATCH)
-
-
-def _tokens(model: VGGT3, sizes: Sequence[tuple[int, int]]) -> int:
-    return sum(_patches(size) + model.config.special for size in sizes)
-
-
-@torch.no_grad()
-def _measured(model: VGGT3, views: int) -> list[list[float]]:
-    """:func:`_backend_bytes` for each distinct backend, one entry a layer."""
-    device = next(model.parameters()).device
-    found = {}
-    for spec, block in zip(model.specs, model.aggregator.global_blocks, strict=True):
-        if spec not in found:
-            assert isinstance(block.attn, Backend)
-            found[spec] = _backend_bytes(block.attn, model.config.special, views, device)
-    return [found[spec] for spec in model.specs]
-
-
-def _fixed_parts(
-    model: VGGT3, tokens: int, dtype: torch.dtype, measured: list[list[float]]
-) -> tuple[tuple[str, int], ...]:
-    config, element = model.config, next(model.parameters()).element_size()
-    weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    if dtype.itemsize < element:
-        weights += sum(p.numel() for p in model.parameters()) * dtype.itemsize  # autocast's copies
-    features = len(config.feature_layers) * tokens * 2 * config.width * element
-    states = sum(base + each * tokens for _, base, each in measured)
-    return (
-        ("weights", weights),
-        ("tokens", 2 * tokens * config.width * element),
-        ("features for the heads", features),
-        ("scene memory", int(states)),
-    )
-
-
-def _working_bytes(
-    model: VGGT3, sizes: Sequence[tuple[int, int]], dtype: torch.dtype, chunk: int
-) -> tuple[int, int]:
-    """Tokens of a chunk of the largest views, and the bytes that work on it takes."""
-    config, element = model.config, dtype.itemsize
-    views = min(chunk, len(sizes))
-    largest = max(sizes, key=lambda size: size[0] * size[1])
-    per_view = _patches(largest) + config.special
-    width = max(config.width, config.encoder.width)
-    block = views * per_view * width * ACTIVATIONS * element
-    finest = 64 * _patches(largest) * config.dense_features * element  # 8× the patch grid
-    full = largest[0] * largest[1]
-    half, last = config.dense_features // 2, config.dense_output
-    head = 3 * finest + full * (2 * half + 2 * last) * element + full * 9 * 4
-    return views * per_view, max(block, views * head)

@@ -36,6 +36,8 @@ class Shelf(Protocol):
 
     def __setitem__(self, chunk: int, tokens: Tensor, /) -> None: ...
 
+    def pop(self, chunk: int, /) -> Tensor: ...
+
 
 def whole(chunk: int, slot: int, tokens: Tensor) -> Tensor | None:
     """Keep a feature as it is."""
@@ -134,7 +136,7 @@ class Scene:
         for layer in range(self.last + 1):
             self.states.append(self._settle(layer))
         for n in range(len(self.groups)):
-            self._leave(self.last, n, self.tokens[n])
+            self._leave(self.last, n, self.tokens.pop(n))
         found = tuple(tuple(f) for f in self.features)
         plans = tuple(self.plans)
         return Trunk(found, self._in_order(self.camera), tuple(self.states), plans)
