@@ -9,7 +9,7 @@ here=$(dirname "$0")
 export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/inductor}
 options=(--seed "$seed" --samples 4 --normals 0.1 --dropped 0 --dense-every 2 --every 100
   --minutes 2 --method muon --record --workers 14
-  --recipes '8@168x168*32:3,16@168x168*16:1' --val-batches 4)
+  --recipes '8@168x168*32:2,8@126x168*42:1,8@168x126*42:1,16@168x168*16:1' --val-batches 4)
 start=.carry/start
 [ -d $start ] || start=src/vggt3/weights/small.safetensors
 case $leg in

@@ -74,8 +74,8 @@ def test_the_file_says_where_it_comes_from(runs: tuple[Path, Path]) -> None:
 def test_two_runs_are_compared(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compare", *runs, "--markdown") == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert lines[0] == "| set | score | ours | theirs | difference | excludes 0 |"
-    assert lines[2].startswith("| v8 | AUC@30 % |")
+    assert lines[0] == "| set | scenes | score | ours | theirs | difference | excludes 0 |"
+    assert lines[2].startswith("| v8 | 1 | AUC@30 % |") and lines[2].endswith("| too few |")
     assert run("compare", runs[0], runs[0]) == 0
     assert "yes" not in capsys.readouterr().out
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -147,3 +148,26 @@ def test_too_many_steps_without_a_gradient_stop_and_keep_what_was(
     steps = {int(v) for k, v in learned(broken).items() if k.endswith(".step")}
     assert steps == {4}, "two steps moved nothing, not even the optimizer's sums"
     assert before.keys() == learned(broken).keys()
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path,
+    cheap: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keep = Keeper.on_train_batch_end
+
+    def interrupt(keeper: Keeper, trainer: Trainer, *rest: Any) -> None:
+        keep(keeper, trainer, *rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        code = fit(tmp_path, *TINY, "--save_every", "1", "--trainer.max_steps", "3")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130
+    told = f"interrupted at step 1; with the same settings, --ckpt_path {tmp_path / 'last.ckpt'}"
+    assert told in capsys.readouterr().out

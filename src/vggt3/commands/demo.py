@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from rich.console import Console
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vggt3.commands.data import render
 from vggt3.commands.reconstruct import reconstruct
-from vggt3.data.capture import read_capture
+from vggt3.data.capture import CaptureFrame, read_capture
 from vggt3.data.procedural.look import Look
 from vggt3.inference.options import RunOptions
 from vggt3.io.export.scene_npz import SceneArchive
@@ -31,7 +31,7 @@ ROOM: Any = {
 """A room, photographed as one does who wants it reconstructed: photos that share much."""
 
 
-def demo(*, output: Path = Path(".demo"), views: int = 8, seed: int = 9) -> None:
+def demo(*, output: Annotated[Path, "-o"] = Path(".demo"), views: int = 8, seed: int = 9) -> None:
     """Photograph a room, reconstruct it on the CPU, and print the errors against the truth.
 
     Args:
@@ -64,17 +64,29 @@ def _print_errors(capture: Path, scene: Path) -> None:
     """The errors of a reconstruction beside those of a guess that looks at no photo."""
     frames = read_capture(capture).frames
     truth = read_capture(capture).cameras().camera_from_world[None]
-    found = {f.file.name: f.camera_from_world for f in read_capture(scene).frames}
-    poses = torch.stack([_or_nan(found[f.file.name]) for f in frames])[None]
+    found = {f.file.name: f for f in read_capture(scene).frames}
+    poses = torch.stack([_or_nan(found[f.file.name].camera_from_world) for f in frames])[None]
     depth = torch.stack([d for f in frames if (d := f.depth()) is not None])[None]
     with SceneArchive(scene / "scene.npz") as maps:
         guess = torch.stack([maps[f.file.name].depth for f in frames])[None]
     ours = _errors(poses, guess, truth, depth)
     theirs = _errors(sideways(truth), torch.ones_like(depth), truth, depth)
     shown = Table("against the truth", "this model", "a blind guess", title_justify="left")
+    ours["focal lengths, median error"] = _focal_error([(found[f.file.name], f) for f in frames])
+    theirs["focal lengths, median error"] = "–"
     for name, mine in ours.items():
         shown.add_row(name, mine, theirs[name])
     Console().print(shown)
+
+
+def _focal_error(pairs: list[tuple[CaptureFrame, CaptureFrame]]) -> str:
+    """Of both directions of all photos (found, true), relative."""
+    ratios = [
+        found.intrinsics.diagonal()[:2] / true.intrinsics.diagonal()[:2]
+        for found, true in pairs
+        if found.intrinsics is not None and true.intrinsics is not None
+    ]
+    return f"{100 * float((torch.cat(ratios) - 1).abs().median()):.1f} %" if ratios else "–"
 
 
 def _or_nan(pose: Tensor | None) -> Tensor:

@@ -18,6 +18,8 @@ from vggt3.inference.options import RunOptions
 from vggt3.model.choice import ModelChoice
 
 SAY_SECONDS = 60.0
+FEWEST = 10
+"""Scenes below which resampling them says nothing about chance."""
 DIGITS = {"absrel": 3, "accuracy": 3, "completeness": 3, "cd": 3, "nc": 3, "still": 1}
 SHOWN = {
     "auc@30": "AUC@30 %",
@@ -85,22 +87,24 @@ def compare(ours: Path, theirs: Path, *, markdown: bool = False) -> None:
     """Compare two runs of one exam, scene by scene.
 
     Prints means over the scenes that both have, and OURS − THEIRS with its paired bootstrap
-    95 % interval; a difference whose interval excludes 0 is more than chance.
+    95 % interval; a difference whose interval excludes 0 is more than chance. Of fewer than
+    10 scenes no interval says that.
 
     Args:
         ours: A file that evaluate wrote.
         theirs: Another.
         markdown: Print a Markdown table.
     """
-    head = ["set", "score", "ours", "theirs", "difference", "excludes 0"]
+    head = ["set", "scenes", "score", "ours", "theirs", "difference", "excludes 0"]
     rows = [
         [
             found.set,
+            str(found.difference.count),
             SHOWN[found.score],
             _number(found.score, found.ours),
             _number(found.score, found.theirs),
             _cell(found.score, found.difference),
-            "yes" if found.difference.excludes_zero else "no",
+            _verdict(found.difference),
         ]
         for found in compare_records(read_record(ours), read_record(theirs))
         if found.score in SHOWN
@@ -148,6 +152,12 @@ def _summary(record: Record) -> tuple[list[str], list[list[str]]]:
         if any(lost):
             rows.append(["scenes without a cloud", *map(str, lost)])
     return ["mean [95 % interval]", *names], rows
+
+
+def _verdict(difference: Interval) -> str:
+    if difference.count < FEWEST:
+        return "too few"
+    return "yes" if difference.excludes_zero else "no"
 
 
 def _number(key: str, value: float) -> str:

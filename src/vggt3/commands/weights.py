@@ -94,11 +94,14 @@ def show(file: Path) -> None:
     """Print a weight file's header and what its tensors amount to.
 
     Args:
-        file: A backbone, an adapter or an encoder.
+        file: A backbone, an adapter or an encoder; one that ships also by its name, such as
+            small or small.softmax.
     """
+    from vggt3.model.opening import SHIPPED, SUFFIX
     from vggt3.model.weight_report import describe
 
-    rows, groups = describe(file)
+    ships = SHIPPED / f"{file.name}{SUFFIX}"
+    rows, groups = describe(ships if not file.exists() and ships.exists() else file)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:<{width}}  {text}")

@@ -315,9 +315,14 @@ def start(command: str, args: Sequence[str]) -> None:
     warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     try:
-        FitCLI(command, args).run()
+        made = FitCLI(command, args)
+        made.run()
     except MisconfigurationException as error:
         checks.fail("--trainer", FITTING, f"'{error}'")
+    except SystemExit:
+        if made.trainer.interrupted:  # Lightning's own code for it is 1
+            raise SystemExit(130) from None
+        raise
 
 
 def fit(args: Sequence[str]) -> None:

@@ -170,7 +170,9 @@ class Keeper(Callback):
 
     def _kept(self) -> str:
         last = self.files.last()
-        return f"--ckpt_path {last} goes on" if last.exists() else "no checkpoint was written yet"
+        if not last.exists():
+            return "no checkpoint was written yet"
+        return f"with the same settings, --ckpt_path {last} goes on"
 
     def checkpoint(self, trainer: Trainer) -> None:
         """Write the checkpoint beside the old one, then in its place."""
