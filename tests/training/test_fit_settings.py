@@ -24,9 +24,16 @@ LINES = [
 
 
 @pytest.mark.parametrize("words", LINES, ids=" ".join)
-def test_the_page_s_commands_parse(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_s_commands_parse(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(FitCLI, "instantiate_classes", lambda self: None)
     monkeypatch.setattr(FitCLI, "run", lambda self: None)
+    monkeypatch.chdir(tmp_path)
+    if "--config" in words:
+        file = Path(words[words.index("--config") + 1])
+        file.parent.mkdir(parents=True)
+        file.write_text("data: {views: 5}\n" if "fits" in file.parts else (ROOT / file).read_text())
     assert cli.main(words) == 0
 
 

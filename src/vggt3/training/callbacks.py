@@ -132,6 +132,7 @@ class Report(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of held-out scenes beside the trivial guess."""
+        self.validated = trainer.global_step
         if not trainer.is_global_zero:
             return
         scores = {
@@ -141,7 +142,6 @@ class Report(Callback):
         }
         order = ("auc@30", "trivial", "rra@5", "rra@15", "rta@5", "rta@15", "absrel", "delta")
         text = "  ".join(f"{name} {scores[name]:.3f}" for name in order if name in scores)
-        self.validated = trainer.global_step
         self.say(f"validation at step {self.validated}: {text}")
         # A validation is no part of the steps' rate.
         self._since, self._scenes_since = time.monotonic(), 0

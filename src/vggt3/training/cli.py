@@ -314,13 +314,14 @@ def start(command: str, args: Sequence[str]) -> None:
     # A process without a scene of its own; views that nobody writes to in place.
     warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+    made = None
     try:
         made = FitCLI(command, args)
         made.run()
     except MisconfigurationException as error:
         checks.fail("--trainer", FITTING, f"'{error}'")
     except SystemExit:
-        if made.trainer.interrupted:  # Lightning's own code for it is 1
+        if made is not None and made.trainer.interrupted:  # Lightning's own code for it is 1
             raise SystemExit(130) from None
         raise
 
