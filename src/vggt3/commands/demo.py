@@ -62,8 +62,8 @@ def demo(*, output: Annotated[Path, "-o"] = Path(".demo"), views: int = 8, seed:
 
 def _print_errors(capture: Path, scene: Path) -> None:
     """The errors of a reconstruction beside those of a guess that looks at no photo."""
-    frames = read_capture(capture).frames
-    truth = read_capture(capture).cameras().camera_from_world[None]
+    taken = read_capture(capture)
+    frames, truth = taken.frames, taken.cameras().camera_from_world[None]
     found = {f.file.name: f for f in read_capture(scene).frames}
     poses = torch.stack([_or_nan(found[f.file.name].camera_from_world) for f in frames])[None]
     depth = torch.stack([d for f in frames if (d := f.depth()) is not None])[None]

@@ -38,7 +38,6 @@ class Deadline(Callback):
         # The first steps compile; the clock runs, for a machine is lent by the minute.
         self.started = time.monotonic() if self.started is None else self.started
         assert isinstance(pl_module, Training)
-        self._look(trainer)
         pl_module.progress = min(1.0, self.gone / self.seconds)
 
     def _look(self, trainer: Trainer) -> None:

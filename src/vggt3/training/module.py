@@ -101,9 +101,11 @@ class Training(LightningModule):
                 head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def on_train_start(self) -> None:
-        """Recorded gradients are averaged here, not by Lightning's wrapper."""
+        """Where steps are recorded or scenes shared, gradients are summed once a step is whole,
+        not by Lightning's wrapper."""
         wrapped = self.trainer.strategy.model
-        if self.learning.record and isinstance(wrapped, DistributedDataParallel):
+        own = self.learning.record or self.sharing > 1
+        if own and isinstance(wrapped, DistributedDataParallel):
             wrapped.require_backward_grad_sync = False
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -132,12 +134,12 @@ class Training(LightningModule):
         limit = self.optimizing.clip or torch.inf
         norm = sharding.whole(torch.nn.utils.clip_grad_norm_(moving, limit))
         skip = (~norm.isfinite()).float()
-        if self.recorder is not None:
-            gradients = self.recorder.gradients
-            gradients.copy_(torch.where(skip > 0, 0, gradients))
         if optimizer.defaults.get("fused"):
             optimizer.found_inf = skip  # type: ignore[attr-defined]
-        elif self.recorder is None and bool(skip):
+        elif self.recorder is not None:  # zeros instead, for asking would wait for the device
+            gradients = self.recorder.gradients
+            gradients.copy_(torch.where(skip > 0, 0, gradients))
+        elif bool(skip):
             optimizer.zero_grad()  # what has no gradient is not moved
         self._note({"gradient": norm.nan_to_num(0, 0), "skipped": skip})
 

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
-from torch.nn.parallel import DistributedDataParallel
 
 from vggt3 import losses
 from vggt3.data.procedural.scene import SceneBatch
@@ -51,13 +50,6 @@ class SharedFitting(Fitting):
             shape, names = (whole.size // sharing, sharing), ("scenes", "views")
             mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)["views"]
             self.views = World(mesh.get_local_rank(), sharing, mesh.get_group())
-
-    def on_train_start(self) -> None:
-        """Gradients are summed here, after the last backward pass of a step."""
-        super().on_train_start()
-        wrapped = self.trainer.strategy.model
-        if isinstance(wrapped, DistributedDataParallel):
-            wrapped.require_backward_grad_sync = False
 
     def configure_gradient_clipping(
         self,
