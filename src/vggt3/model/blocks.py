@@ -57,7 +57,8 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(x)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [B, N, H, D]
         if self.normed:
-            assert rope is not None
+            assert rope is not None and isinstance(self.q_norm, nn.LayerNorm)
+            assert isinstance(self.k_norm, nn.LayerNorm)
             q, k = rows.norm_turn(qkv, self.heads, (self.q_norm, self.k_norm), rope)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         mixed = attend(q, k, v)  # [B, H, N, D]

@@ -13,7 +13,7 @@ import importlib.util
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, silu
+from torch.nn.functional import gelu, linear, silu
 
 from vggt3.attention.rope import Rope
 
@@ -162,7 +162,7 @@ def launch_turn(
     with torch.cuda.device_of(qkv):
         rows_triton.turn[-(-count // tile), 2](
             qkv, rope.cos, rope.sin, *parameters, q, k, count, rope.cos.shape[0], heads, eps,
-            width=width, padded=padded, tile=tile, unit=norms is None, num_warps=4,
+            width=width // 4, padded=padded, tile=tile, unit=norms is None, num_warps=4,
         )  # fmt: skip
     return q, k
 

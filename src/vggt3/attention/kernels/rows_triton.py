@@ -1,8 +1,8 @@
 """What a block does to rows of tokens between its matrix products, in Triton, forwards only.
 
 Each kernel reads a row once, computes in fp32 and writes in the dtype of what it read. Rows are
-contiguous. A head's row of d turns by partners: within each half of d the pair of i is i ± d/4,
-that is i with one bit turned over, and it takes part with a minus where that bit is 0.
+contiguous. A head's row of d turns in quarters: the first two are pairs that turn by the token's
+row, the last two by its column (:mod:`vggt3.attention.rope`).
 """
 
 # Blocks and pointers have no Python types.
@@ -56,47 +56,65 @@ def add_norm(
 
 
 @triton.jit
+def quarter(start, live, lane, n: tl.constexpr, width: tl.constexpr):
+    """The n-th quarter [R, d/4] of rows of d, in fp32."""
+    place = start[:, None] + (n * width + lane)[None, :]
+    return tl.load(place, mask=live, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def scaled(x, w, b, lane, n: tl.constexpr, width: tl.constexpr):
+    """x·weight + bias of a quarter."""
+    weight = tl.load(w + n * width + lane).to(tl.float32)
+    return x * weight[None, :] + tl.load(b + n * width + lane).to(tl.float32)[None, :]
+
+
+@triton.jit
 def turn(
     qkv, cos, sin, wq, bq, wk, bk, q, k, count, tokens, heads, eps,
     width: tl.constexpr, padded: tl.constexpr, tile: tl.constexpr, unit: tl.constexpr,
 ):  # fmt: skip
     """q and k of rows [q | k | v]: SiLU, turned, of length 1; or normalised, then turned.
 
-    A program owns ``tile`` tokens and all heads of q (part 0) or k (part 1).
+    A program owns ``tile`` tokens and all heads of q (part 0) or k (part 1). ``width`` is d/4.
     """
     part = tl.program_id(1)
     index = tl.arange(0, tile * padded)
     token, head = tl.program_id(0) * tile + index // padded, index % padded
     lane = tl.arange(0, width)
-    pair = lane ^ (width // 4)
     live = ((token < count) & (head < heads))[:, None]
-    row = token.to(tl.int64) * (3 * heads * width) + (part * heads + head) * width
-    x = tl.load(qkv + row[:, None] + lane[None, :], mask=live, other=0.0).to(tl.float32)
-    y = tl.load(qkv + row[:, None] + pair[None, :], mask=live, other=0.0).to(tl.float32)
+    start = qkv + token.to(tl.int64) * (12 * heads * width) + (part * heads + head) * (4 * width)
+    a, b = quarter(start, live, lane, 0, width), quarter(start, live, lane, 1, width)
+    c, d = quarter(start, live, lane, 2, width), quarter(start, live, lane, 3, width)
     if unit:
-        x, y = x * tl.sigmoid(x), y * tl.sigmoid(y)
-        factor = 1.0 / (tl.sqrt(tl.sum(x * x, 1)) + eps)
+        a, b = a * tl.sigmoid(a), b * tl.sigmoid(b)
+        c, d = c * tl.sigmoid(c), d * tl.sigmoid(d)
+        factor = 1.0 / (tl.sqrt(tl.sum(a * a + b * b + c * c + d * d, 1)) + eps)[:, None]
+        a, b, c, d = a * factor, b * factor, c * factor, d * factor
     else:
-        mean = tl.sum(x, 1) / width
-        x, y = x - mean[:, None], y - mean[:, None]
-        spread = tl.rsqrt(tl.sum(x * x, 1) / width + eps)[:, None]
-        w, b = wq, bq
+        mean = (tl.sum(a + b + c + d, 1) / (4 * width))[:, None]
+        a, b, c, d = a - mean, b - mean, c - mean, d - mean
+        spread = tl.rsqrt(tl.sum(a * a + b * b + c * c + d * d, 1) / (4 * width) + eps)[:, None]
+        w, o = wq, bq
         if part == 1:
-            w, b = wk, bk
-        weight, offset = tl.load(w + lane).to(tl.float32), tl.load(b + lane).to(tl.float32)
-        x = x * spread * weight[None, :] + offset[None, :]
-        weight, offset = tl.load(w + pair).to(tl.float32), tl.load(b + pair).to(tl.float32)
-        y = y * spread * weight[None, :] + offset[None, :]
-    angle = (token % tokens)[:, None] * width + lane[None, :]
-    c, s = tl.load(cos + angle), tl.load(sin + angle)
-    turned = x * c + tl.where((lane & (width // 4)) == 0, -y, y) * s
-    if unit:
-        turned = turned * factor[:, None]
+            w, o = wk, bk
+        a = scaled(a * spread, w, o, lane, 0, width)
+        b = scaled(b * spread, w, o, lane, 1, width)
+        c = scaled(c * spread, w, o, lane, 2, width)
+        d = scaled(d * spread, w, o, lane, 3, width)
+    angle = (token % tokens)[:, None] * (4 * width) + lane[None, :]
+    cos_row, sin_row = tl.load(cos + angle), tl.load(sin + angle)
+    cos_column, sin_column = tl.load(cos + angle + 2 * width), tl.load(sin + angle + 2 * width)
     out = q
     if part == 1:
         out = k
-    place = token.to(tl.int64)[:, None] * (heads * width) + head[:, None] * width + lane[None, :]
-    tl.store(out + place, turned.to(q.dtype.element_ty), mask=live)
+    place = token.to(tl.int64) * (4 * heads * width) + head * (4 * width)
+    place = out + place[:, None] + lane[None, :]
+    kind = q.dtype.element_ty
+    tl.store(place, (a * cos_row - b * sin_row).to(kind), mask=live)
+    tl.store(place + width, (b * cos_row + a * sin_row).to(kind), mask=live)
+    tl.store(place + 2 * width, (c * cos_column - d * sin_column).to(kind), mask=live)
+    tl.store(place + 3 * width, (d * cos_column + c * sin_column).to(kind), mask=live)
 
 
 @triton.jit
