@@ -21,6 +21,8 @@ from vggt3.attention.memory import Delta, State
 
 BASE_RATE = 0.01
 INVERSE_SOFTPLUS = math.log(math.expm1(BASE_RATE))
+OPEN = 1.2784645427610738
+"""Where SiLU is 1: a gate that starts there lets everything pass."""
 LENGTH_EPSILON = 1e-5
 
 
@@ -57,6 +59,8 @@ class TTTMLP(Backend):
         newton_schulz: int = 5,
         seed: int = 0,
         fast_kernel: str = "auto",
+        rates: str = "learned",
+        gate: bool = False,
     ) -> None:
         """A layer with random weights.
 
@@ -66,6 +70,8 @@ class TTTMLP(Backend):
             newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
             seed: of the fixed random start of the fast weights; layers differ.
             fast_kernel: torch, triton, or auto.
+            rates: learned (predicted from each token), or fixed: 0.01 for all.
+            gate: multiply what is read by SiLU(Linear(token)), as ZipMap does.
         """
         super().__init__(width, heads, layer)
         checks.require(
@@ -79,11 +85,15 @@ class TTTMLP(Backend):
             newton_schulz >= 0, "--attention.newton_schulz", "be at least 0", newton_schulz
         )
         checks.choose("--attention.fast_kernel", fast_kernel, [*kernels.NAMES, "auto"])
+        checks.choose("--attention.rates", rates, ("learned", "fixed"))
         self.sweeps, self.newton_schulz, self.fast_kernel = sweeps, newton_schulz, fast_kernel
         head_width = width // heads
-        self.rates = nn.Linear(width, 3 * heads)
-        nn.init.zeros_(self.rates.weight)
-        nn.init.zeros_(self.rates.bias)
+        self.rates = nn.Linear(width, 3 * heads) if rates == "learned" else None
+        self.gate = nn.Linear(width, width) if gate else None
+        for linear, bias in ((self.rates, 0.0), (self.gate, OPEN)):
+            if linear is not None:
+                nn.init.zeros_(linear.weight)
+                nn.init.constant_(linear.bias, bias)
         generator = torch.Generator().manual_seed(seed * 1009 + layer)
         w0, w1, w2 = draw_start(heads, head_width, hidden * head_width, generator)
         self.w0: Tensor
@@ -108,21 +118,30 @@ class TTTMLP(Backend):
 
     def mix(
         self,
-        v: Tensor,  # [B, V, P, C]
+        q: Tensor,  # [B, V, P, C] each
+        k: Tensor,
+        v: Tensor,
         context: Context,
-    ) -> Tensor:
-        """What happens to the values before the SiLU; nothing here."""
-        return v
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What happens to the projections before the SiLU; nothing here."""
+        return q, k, v
+
+    def token_rates(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        """The learning rates of every token, head and matrix: [B, V, P, 3·H] as [rate, head]."""
+        if self.rates is None:
+            shape = (*tokens.shape[:3], 3 * self.heads)
+            return torch.full(shape, BASE_RATE, dtype=dtype, device=tokens.device)
+        return softplus(self.rates(tokens).to(dtype) + INVERSE_SOFTPLUS)
 
     def project(self, tokens: Tensor, context: Context) -> Projection:
         q, k, v = self.qkv(tokens).chunk(3, dim=-1)
-        v = self.mix(v, context)
+        q, k, v = self.mix(q, k, v, context)
         wide = torch.promote_types(v.dtype, torch.float32)
         _, width, hidden = self.w0.shape
         call = kernels.Call(v.device, v.dtype, width, hidden, torch.is_grad_enabled())
         kept = kernels.operand_dtype(self.fast_kernel, call)
         q, k = (unit(context.rope.turn(silu(split_heads(x, self.heads).to(wide)))) for x in (q, k))
-        rates = softplus(self.rates(tokens).to(wide) + INVERSE_SOFTPLUS)  # [B, V, P, 3·H]
+        rates = self.token_rates(tokens, wide)
         if context.weight is not None:
             rates = rates * context.weight[..., None].to(wide)
         rates = rates.unflatten(-1, (3, self.heads)).flatten(1, 2).permute(0, 3, 1, 2)
@@ -132,6 +151,8 @@ class TTTMLP(Backend):
             "v": silu(split_heads(v, self.heads)).to(kept).flatten(2, 3),
             "rates": rates,  # [B, H, N, 3]
         }
+        if self.gate is not None:
+            tensors["gate"] = silu(split_heads(self.gate(tokens), self.heads)).flatten(2, 3)
         return Projection(tensors, tokens.shape[1], context)
 
     def write(self, projection: Projection, state: State) -> Delta:
@@ -156,5 +177,7 @@ class TTTMLP(Backend):
         with as_given(q.device):
             weights = Weights(state["w0"], state["w1"], state["w2"])
             out = kernels.apply(q, weights, kernel=self.fast_kernel)
+        if self.gate is not None:
+            out = out * projection["gate"].to(out.dtype)
         mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))
         return mixed
