@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -82,8 +81,8 @@ class DenseHead(nn.Module):
         grid: tuple[int, int],
     ) -> Tensor:
         """The n-th of the four features as far as its 1×1: [N, S_n, rows, columns]."""
-        weight = self.projections[n].weight.flatten(1)
-        out = linear(self.norm(x), weight, self.projections[n].bias)
+        conv = _conv(self.projections, n)
+        out = linear(self.norm(x), conv.weight.flatten(1), conv.bias)
         return out.transpose(1, 2).unflatten(2, grid)
 
     def forward(
@@ -117,18 +116,29 @@ class DenseHead(nn.Module):
         levels = [self._level(n, x, grid, aspect) for n, x in enumerate(features)]
         x = levels[3]
         for n in (3, 2, 1):
-            fusion, skip = self.fusions[n], levels[n - 1]
-            x = fusion.resize(x, (skip.shape[-2], skip.shape[-1]), skip)
-            x = self.fusions[n - 1].join(x, skip)
+            skip = levels[n - 1]
+            x = self._fusion(n).resize(x, (skip.shape[-2], skip.shape[-1]), skip)
+            x = self._fusion(n - 1).join(x, skip)
         finest = (2 * x.shape[-2], 2 * x.shape[-1])
-        x = self.fusions[0].resize(x, finest, None)
+        x = self._fusion(0).resize(x, finest, None)
         return maps.conv_upsample(self.output1, x, size)
 
     def _level(self, n: int, x: Tensor, grid: tuple[int, int], aspect: float) -> Tensor:
         """Tokens of one layer → the ReLU of a map of the common width at its own resolution."""
         x = self.project(n, x, grid) if x.dim() == 3 else x
         x = x + EMBEDDING_SCALE * maps.uv_embedding(*grid, x.shape[1], aspect, x)
-        return maps.conv_relu(self.reassembles[n], self.resizes[n](x))
+        return maps.conv_relu(_conv(self.reassembles, n), self.resizes[n](x))
+
+    def _fusion(self, n: int) -> Fusion:
+        found = self.fusions[n]
+        assert isinstance(found, Fusion)
+        return found
+
+
+def _conv(layers: nn.ModuleList, n: int) -> nn.Conv2d:
+    found = layers[n]
+    assert isinstance(found, nn.Conv2d)
+    return found
 
 
 def activate_depth(raw: Tensor) -> Tensor:

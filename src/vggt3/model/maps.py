@@ -1,4 +1,4 @@
-"""Images and maps between products: one kernel each on a GPU, as :mod:`..kernels.rows` has for rows.
+"""What happens to images and maps between products: one kernel each on a GPU.
 
 A convolution's bias, ReLU and the map that is added to it ride along with the convolution (cuDNN)
 or with the resize that follows (Triton); torch's own bilinear resize of channels-last maps ran at

@@ -13,7 +13,7 @@ import importlib.util
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, linear, silu
+from torch.nn.functional import conv2d, gelu, linear, silu
 
 from vggt3.attention.rope import Rope
 
@@ -105,6 +105,40 @@ def silu_turn(
     q, k = (silu(split[..., n, :, :].to(wide)).transpose(-2, -3) for n in (0, 1))
     q, k = (unit(rope.turn(x)).transpose(-2, -3) for x in (q, k))
     return q, k
+
+
+def convolve(
+    x: Tensor,  # [B, V, P, C]
+    weight: Tensor,  # [C, 1, side, side]
+    special: int,
+    grid: tuple[int, int],
+) -> Tensor:
+    """A depthwise convolution over each view's patch grid, zeros around it; the ``special`` tokens
+    in front pass unchanged."""
+    patches = x[:, :, special:].unflatten(2, grid)  # [B, V, rows, columns, C]
+    batch, views, *_, channels = patches.shape
+    if views == 0:
+        return x
+    maps = patches.flatten(0, 1).permute(0, 3, 1, 2)  # [B·V, C, rows, columns]
+    mixed = conv2d(maps, weight, padding=weight.shape[-1] // 2, groups=channels)
+    mixed = mixed.flatten(2).transpose(1, 2).unflatten(0, (batch, views))
+    return torch.cat([x[:, :, :special], mixed], dim=2)
+
+
+def convolve_silu(x: Tensor, weight: Tensor, special: int, grid: tuple[int, int]) -> Tensor:
+    """SiLU of :func:`convolve`; ``x`` may be a part of longer rows, such as v of [q | k | v]."""
+    of_rows = x.stride() == _strides(x.shape, x.stride(-2))
+    if of_rows and fused(weight) and x.dtype == weight.dtype and x.numel():
+        return launch_convolve(x, weight, special, grid)
+    return silu(convolve(x, weight, special, grid))
+
+
+def _strides(shape: torch.Size, row: int) -> tuple[int, ...]:
+    """Of rows that lie ``row`` apart, whatever the dimensions before them."""
+    found = [1, row]
+    for size in reversed(shape[1:-1]):
+        found.append(found[-1] * size)
+    return tuple(reversed(found))
 
 
 def unit(x: Tensor) -> Tensor:
