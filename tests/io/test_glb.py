@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from tests.io.drawn_scene import drawn_scene
 from tests.io.scenes import write_scene
+from vggt3.io.export.colours import camera_colours
 from vggt3.io.export.glb import linear, write_glb
 from vggt3.io.scene_folder import open_scene
 from vggt3.types import Cameras
@@ -80,9 +81,12 @@ def test_colours_are_linear_light_shown_as_they_are(file: tuple[Path, Cameras]) 
     length = struct.unpack_from("<I", data, 12)[0]
     tree = json.loads(data[20 : 20 + length])
     assert tree["extensionsUsed"] == ["KHR_materials_unlit"]
-    used = {p["material"] for mesh in tree["meshes"] for p in mesh["primitives"]}
-    assert used == {0}
-    assert tree["materials"][0]["extensions"] == {"KHR_materials_unlit": {}}
+    for material in tree["materials"]:
+        assert material["extensions"] == {"KHR_materials_unlit": {}}
     assert tree["asset"]["generator"].startswith("vggt3 ")
-    for mesh in tree["meshes"]:
-        assert "COLOR_0" in mesh["primitives"][0]["attributes"]
+
+
+def test_cameras_have_the_preview_s_colours(opened: Any) -> None:
+    for n, colour in enumerate(camera_colours(5)):
+        material = opened.geometry[f"camera view_{n}.png"].visual.material
+        assert material.baseColorFactor.tolist() == [*linear(colour).tolist(), 255]

@@ -68,7 +68,10 @@ def write_glb(
     for n, (name, colour) in enumerate(zip(names, camera_colours(len(names)), strict=True)):
         corners = frustum_corners(poses[n], intrinsics[n], cameras.sizes[n], length)
         mesh = _bars(trimesh, corners @ _GLTF_FROM_WORLD.T, length * _THICKNESS)
-        mesh.visual.vertex_colors = np.array([*linear(colour), 255], np.uint8)
+        paint = trimesh.visual.material.PBRMaterial(
+            baseColorFactor=np.array([*linear(colour), 255], np.uint8), metallicFactor=0.0
+        )
+        mesh.visual = trimesh.visual.TextureVisuals(material=paint)
         scene.add_geometry(mesh, node_name=f"camera {name}", geom_name=f"camera {name}")
     path.write_bytes(scene.export(file_type="glb", tree_postprocessor=_unlit))
 
@@ -85,20 +88,19 @@ def _bars(
     corners: Array,  # [5, 3]: the centre, then the image's corners
     radius: float,
 ) -> Any:
-    """A frustum of square bars; the first of its vertices are those around the centre."""
+    """A frustum of square bars."""
     bars = [
         trimesh.creation.cylinder(radius=radius, segment=corners[list(ends)], sections=4)
         for ends in _BARS
     ]
-    return trimesh.util.concatenate(bars)
+    joined = trimesh.util.concatenate(bars)
+    joined.metadata.clear()  # the first bar's
+    return joined
 
 
 def _unlit(tree: dict[str, Any]) -> None:
     """Colours are shown as they are: glTF's own material is bare metal, black without a sky."""
     tree["asset"]["generator"] = f"vggt3 {__version__}"
     tree["extensionsUsed"] = [*tree.get("extensionsUsed", []), _UNLIT]
-    plain = {"baseColorFactor": [1.0, 1.0, 1.0, 1.0], "metallicFactor": 0.0}
-    tree["materials"] = [{"pbrMetallicRoughness": plain, "extensions": {_UNLIT: {}}}]
-    for mesh in tree["meshes"]:
-        for primitive in mesh["primitives"]:
-            primitive["material"] = 0
+    for material in tree["materials"]:
+        material["extensions"] = {_UNLIT: {}}
