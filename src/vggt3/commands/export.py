@@ -28,8 +28,8 @@ class PhotoOptions:
     """Whether the photos come along."""
 
     photos: str | None = None
-    """The photos that were reconstructed, named as they were then: OUT gets a copy of each in
-    images/."""
+    """The photos that were reconstructed, or the video, named as they were then: OUT gets a copy
+    of each in images/."""
     link: bool = False
     """Link to the photos rather than copy them."""
 
@@ -72,6 +72,11 @@ class Work:
     photos: Sequence[PhotoFile]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """V photos, as they are called in what is written."""
+        return tuple(photo.name for photo in self.photos) or self.scene.names
+
     def cloud(self) -> Cloud:
         """The points to write."""
         return self.scene.cloud(self.options.points, self.options.confidence_percentile)
@@ -108,8 +113,9 @@ def export(
     start = time.perf_counter()
     place = Path(os.path.abspath(scene))
     with open_scene(scene) as opened:
-        names, sizes = opened.names, opened.cameras.sizes
-        found = [] if photos.photos is None else find_photo_files(photos.photos, names, sizes)
+        found = []
+        if photos.photos is not None:
+            found = find_photo_files(photos.photos, opened.names, opened.cameras.sizes)
         out = output or place.with_name(place.name + ENDINGS[to])
         work = Work(opened, to, out, overwrite, points, text, photos.link, found)
         if opened.unposed:
@@ -128,14 +134,14 @@ def _glb(work: Work) -> str:
     scene = work.scene
     with staged_file(work.output, work.overwrite, MAGIC) as path:
         cloud = work.cloud()
-        write_glb(path, scene.cameras, scene.names, cloud)
+        write_glb(path, scene.cameras, work.names, cloud)
     return f"{len(scene.names)} cameras and {len(cloud):,} points"
 
 
 def _folder(work: Work) -> str:
     from vggt3.io.export.colmap import load_pycolmap
     from vggt3.io.export.manifest import not_exported, write_manifest
-    from vggt3.io.photo_files import put_photo
+    from vggt3.io.photo_files import put_photos
     from vggt3.io.staging import staged
 
     if work.to == "colmap":
@@ -143,8 +149,7 @@ def _folder(work: Work) -> str:
     keep = [photo.path for photo in work.photos]
     with staged(work.output, work.overwrite, keep, not_exported) as folder:
         wrote = _colmap(work, folder) if work.to == "colmap" else _nerfstudio(work, folder)
-        for photo in work.photos:
-            put_photo(photo, folder / "images" / photo.name, work.link)
+        put_photos(work.photos, folder / "images", work.link)
         listing = work.scene.listing
         write_manifest(folder, work.to, {"scene": listing.name, "scale": listing.scale})
     if not work.photos:
@@ -168,7 +173,7 @@ def _colmap(work: Work, folder: Path) -> str:
     model = folder / "sparse" / "0"
     model.mkdir(parents=True)
     form: Literal["binary", "text"] = "text" if work.text else "binary"
-    summary = write_colmap(model, scene.cameras, scene.names, cloud, seen, form=form)
+    summary = write_colmap(model, scene.cameras, work.names, cloud, seen, form=form)
     return (
         f"{len(scene.names)} cameras, {summary.points:,} points, {summary.observations:,} "
         f"sightings ({summary.shared / summary.points:.0%} of the points in two views or more)"
@@ -179,5 +184,5 @@ def _nerfstudio(work: Work, folder: Path) -> str:
     from vggt3.io.export.nerfstudio import write_nerfstudio
 
     scene, cloud = work.scene, work.cloud()
-    write_nerfstudio(folder, scene.cameras, scene.names, cloud)
+    write_nerfstudio(folder, scene.cameras, work.names, cloud)
     return f"{len(scene.names)} cameras and {len(cloud):,} points"
