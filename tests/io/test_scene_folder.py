@@ -119,7 +119,7 @@ def rename(content: dict[str, Any], name: str) -> None:
     [
         (lambda c: rename(c, "../x.png"), "name photos by relative paths.*got '../x.png'"),
         (lambda c: rename(c, "/x.png"), "name photos by relative paths"),
-        (lambda c: rename(c, "a\nb.png"), "name photos by relative paths"),
+        (lambda c: rename(c, "a/../../b.png"), "name photos by relative paths"),
         (lambda c: rename(c, "a//b.png"), "name photos by relative paths"),
         (lambda c: rename(c, ""), "name photos by relative paths"),
         (lambda c: rename(c, "view_0.png"), "give every photo its own name, got 'view_0.png' 2×"),

@@ -103,11 +103,10 @@ def open_scene(folder: str | Path) -> SceneFolder:
 
 def _check_name(listing: Path, name: str) -> None:
     """Photos are written under their names: none may lead out of the folder."""
-    path = PurePosixPath(name)
-    inside = bool(name) and not path.is_absolute() and ".." not in path.parts
-    # A zero ends a name in COLMAP's binary files, a line end in its text files.
-    plain = not any(character in name for character in "\0\n\r\\:") and path.as_posix() == name
-    if not (inside and plain):
+    posix, native = PurePosixPath(name), Path(name)
+    outside = posix.is_absolute() or bool(native.anchor) or ".." in (*posix.parts, *native.parts)
+    # A zero ends a name in COLMAP's binary files.
+    if outside or "\0" in name or not name or posix.as_posix() != name:
         _fail(listing, "name photos by relative paths with forward slashes", repr(name))
 
 

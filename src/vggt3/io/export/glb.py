@@ -56,7 +56,7 @@ def write_glb(
     intrinsics = cameras.intrinsics.double().numpy()
     points = cloud.xyz.double().numpy()
     length = _LENGTH * scene_frame(points, poses).radius
-    scene = trimesh.Scene(metadata={"scene units": "arbitrary"})
+    scene = trimesh.Scene()
     colours = np.concatenate(
         [linear(cloud.rgb.numpy()), np.full((len(cloud), 1), 255, np.uint8)], axis=1
     )

@@ -84,7 +84,8 @@ def _agreeing(
     intrinsics[:2] /= _scale(cameras.sizes[index], (height, width))[:, None]
     pixels, z = project(points, intrinsics, cameras.camera_from_world[index].double())
     column, row = pixels.unbind(-1)
-    inside = (z > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    # Behind the camera nothing agrees: z is below 0 there, and what is seen lies above it.
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     agrees = torch.zeros_like(inside)
     there = depth.double()[row[inside].long(), column[inside].long()]
     agrees[inside] = (z[inside] - there).abs() <= tolerance * there
