@@ -12,6 +12,7 @@ from vggt3.io.export.ply import write_cloud
 from vggt3.io.export.preview import StripEntry, shown_indices, strip_entry, write_preview
 from vggt3.io.export.sampled_cloud import SampledCloud, check_sampling
 from vggt3.io.export.scene_npz import SceneArchiveWriter
+from vggt3.io.lane import Lane
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.staging import SCENE_FILES
 from vggt3.types import Cameras, DenseView
@@ -58,13 +59,14 @@ class SceneWriter:
         self._folder = folder
         self._photos = photos
         self._cameras: Cameras | None = None
-        self._cloud = SampledCloud(
-            options.max_points, options.confidence_percentile, options.points_seed
-        )
+        pixels = sum(height * width for height, width in photos.sizes)
+        chosen = options.max_points, options.confidence_percentile, options.points_seed
+        self._cloud = SampledCloud(*chosen, pixels)
         self._shown = shown_indices(len(photos))
         self._strip: dict[int, StripEntry] = {}
         self._waiting = set(range(len(photos)))
         self._archive = SceneArchiveWriter(folder / "scene.npz", half=options.half)
+        self._lane = Lane()
 
     def cameras(self, cameras: Cameras) -> None:
         """Take the cameras of all views, at the size the model saw them, in scene order."""
@@ -85,8 +87,10 @@ class SceneWriter:
             view.index,
         )
         photo = self._photos.photos[view.index]
+        maps = (view.depth, view.depth_confidence, view.points, view.points_confidence)
+        view = DenseView(view.index, *(x.detach().to("cpu", copy=True) for x in maps))
+        self._lane.put(self._archive.add, photo.name, view, photo.image)
         self._cloud.add(view, photo.image)
-        self._archive.add(photo.name, view, photo.image)
         if view.index in self._shown:
             self._strip[view.index] = strip_entry(photo.name, view, photo.image)
         self._waiting.discard(view.index)
@@ -97,6 +101,7 @@ class SceneWriter:
             checks.fail("cameras", "be given before the scene is finished", "none")
         missing = len(self._waiting)
         checks.require(missing == 0, "views", "all come before the end", f"{missing} missing")
+        self._lane.close()
         self._archive.close()
         cameras = self._cameras.resized(self._photos.original_sizes)
         paths = {name: self._folder / name for name in SCENE_FILES}
@@ -118,4 +123,5 @@ class SceneWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._lane.abandon()
         self._archive.close()
