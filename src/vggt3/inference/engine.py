@@ -61,7 +61,8 @@ class Outcome:
 
     plan: Plan
     seconds: dict[str, float]
-    """By stage: layers (encoding included), cameras, heads."""
+    """By stage: layers (encoding included), cameras, heads; and in them, where host memory was
+    page-locked for copies, pinning."""
     peak_bytes: int
     """The most memory in use: allocated on a GPU, the whole process's on a CPU."""
     memory: Memory
@@ -174,7 +175,10 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            return self._stages(chunked, features, conduct, Handover(sink, copies), plan)
+            outcome = self._stages(chunked, features, conduct, Handover(sink, copies), plan)
+            if host.pinned and host.taken:
+                outcome.seconds["pinning"] = host.seconds
+            return outcome
         finally:
             copies.finish()
 
