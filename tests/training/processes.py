@@ -20,7 +20,8 @@ def free_port() -> int:
 
 def together(size: int, work: Callable[..., None], *given: Any) -> None:
     """Call ``work(*given)`` in ``size`` processes that find each other as under torchrun."""
-    multiprocessing.set_forkserver_preload(["vggt3.training.cli", "torch._dynamo"])
+    # Of no effect where the server runs by now.
+    multiprocessing.set_forkserver_preload([work.__module__, "torch._dynamo"])
     start_processes(_run, (size, free_port(), work, given), nprocs=size, start_method="forkserver")
 
 
@@ -29,6 +30,7 @@ def _run(
 ) -> None:
     torch.set_num_threads(1)
     places = {"LOCAL_RANK": rank, "RANK": rank, "WORLD_SIZE": size, "NODE_RANK": 0}
+    places["LOCAL_WORLD_SIZE"] = size
     os.environ.update({name: str(place) for name, place in places.items()})
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     work(*given)
