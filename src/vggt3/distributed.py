@@ -9,6 +9,7 @@ total is the sum over ranks, so every gradient that crosses is summed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,8 +29,8 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, tensor: Tensor, world: World) -> Tensor:
         ctx.group = world.group
         total = tensor.contiguous().clone()
-        world.meet()
-        dist.all_reduce(total, group=world.group)
+        with world.crossing():
+            dist.all_reduce(total, group=world.group)
         return total
 
     @staticmethod
@@ -50,8 +51,8 @@ class _Gather(torch.autograd.Function):
         padded = tensor.new_zeros(longest, *tensor.shape[1:])
         padded[: tensor.shape[0]] = tensor
         shards = [torch.zeros_like(padded) for _ in sizes]
-        world.meet()
-        dist.all_gather(shards, padded, group=group)
+        with world.crossing():
+            dist.all_gather(shards, padded, group=group)
         return torch.cat([shard[:size] for shard, size in zip(shards, sizes, strict=True)])
 
     @staticmethod
@@ -96,8 +97,9 @@ class World:
         whole: Tensor = _Gather.apply(front, counts, self)  # type: ignore[no-untyped-call]
         return whole.movedim(0, dim)
 
-    def meet(self) -> None:
-        """Called on every rank when all is ready for tensors to cross, just before they do."""
+    def crossing(self) -> AbstractContextManager[object]:
+        """Around the moment in which tensors cross, when what memory it takes is there."""
+        return nullcontext()
 
     def counts(self, count: int, device: torch.device) -> list[int]:
         """Every rank's ``count``; told through tensors on ``device``."""

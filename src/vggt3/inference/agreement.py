@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from vggt3 import checks
-from vggt3.distributed import World
+from vggt3.distributed import T, World
 
 
 class OutOfMemoryElsewhere(torch.OutOfMemoryError):
@@ -39,19 +38,17 @@ class Agreeing(World):
         """
         self._tell(0, problem)
 
-    def meet(self) -> None:
-        """Agree: what memory a collective takes has been taken by now."""
+    @contextmanager
+    def crossing(self) -> Iterator[None]:
+        """Agree, then let tensors cross."""
         self.agree()
+        with self._present():
+            yield
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def exchange(self, value: T) -> list[T]:
         """As in any world."""
         with self._present():
-            return super().sum(tensor)
-
-    def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
-        """As in any world."""
-        with self._present():
-            return super().gather(tensor, dim)
+            return super().exchange(value)
 
     def counts(self, count: int, device: torch.device) -> list[int]:
         """Every rank's ``count``, told together with how it is."""
@@ -67,7 +64,7 @@ class Agreeing(World):
             table = torch.stack(rows).tolist()
             if not any(bad for bad, _ in table):
                 return [int(told) for _, told in table]
-            texts = self.exchange(problem)
+        texts = self.exchange(problem)
         rank = next(n for n, text in enumerate(texts) if text is not None)
         if problem is None:
             raise OutOfMemoryElsewhere(f"{texts[rank]} on rank {rank}")
@@ -84,8 +81,6 @@ class Agreeing(World):
         """A collective; where a rank is gone, what still waits for it is given up."""
         try:
             yield
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
             told = " ".join(str(error).split())
             group: Any = self.group or dist.group.WORLD
