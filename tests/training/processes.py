@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,28 @@ def together(size: int, work: Callable[..., None], *given: Any) -> None:
     # Of no effect where the server runs by now.
     multiprocessing.set_forkserver_preload([work.__module__, "torch._dynamo"])
     start_processes(_run, (size, free_port(), work, given), nprocs=size, start_method="forkserver")
+
+
+def apart(
+    size: int, work: Callable[..., None], *given: Any, waits_for: Sequence[int] | None = None
+) -> list[int | None]:
+    """The same, but nobody stops them when one fails: their exit codes, when those (by default
+    all) have ended that are waited for."""
+    multiprocessing.set_forkserver_preload([work.__module__, "torch._dynamo"])
+    server, port = multiprocessing.get_context("forkserver"), free_port()
+    started = [
+        server.Process(target=_run, args=(rank, size, port, work, given)) for rank in range(size)
+    ]
+    for process in started:
+        process.start()
+    try:
+        for rank in range(size) if waits_for is None else waits_for:
+            started[rank].join(60)
+        return [process.exitcode for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
 
 
 def _run(

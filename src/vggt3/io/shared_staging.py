@@ -41,9 +41,12 @@ def staged_together(
             world.agreed(lambda: _check_seen(out, partial))
             yield partial
             world.exchange(None)
-        except BaseException:
+        except BaseException as error:
             # Not the first one's task alone: it may be the one that is gone.
             shutil.rmtree(partial.parent, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+                where = f"{out} (nothing was kept)"
+                raise OSError(error.errno, error.strerror, where) from error
             raise
         world.agreed(stack.close)
 
