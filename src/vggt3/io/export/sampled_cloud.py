@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -122,6 +123,18 @@ class SampledCloud:
         self._held += len(rows)
         if self._held > 2.5 * self._capacity:
             self._thin()
+
+    def save(self, path: Path) -> None:
+        """Write what is kept so far, for :meth:`load`."""
+        self._thin()
+        with path.open("wb") as file:
+            np.save(file, self._rows[0], allow_pickle=False)
+
+    def load(self, path: Path) -> None:
+        """Take over what a cloud with the same options, of other views, has saved."""
+        self._rows.append(np.load(path, allow_pickle=False))
+        self._held += len(self._rows[-1])
+        self._thin()
 
     def cloud(self) -> Cloud:
         """The points kept so far; more views may be added afterwards."""
