@@ -23,6 +23,7 @@ TRAINING = {
     "data": {"views": 2, "size": [28, 28], "scenes": 1, "furniture": [1, 2]},
     "optimizer": {"lr": 1e-3},
 }
+EXAM = {"scenes": {"v8": 2}, "points": "none", "repeat": 0}
 ROWS: list[dict[str, Any]] = [
     {"name": "softmax", "attention": "softmax", "paper": {"auc@30": 76.33, "cd": 0.061}},
     {
@@ -60,7 +61,7 @@ def toy(backbone: Path, rows: list[dict[str, Any]] = ROWS, **changes: Any) -> Ab
     content = {
         "weights": str(backbone),
         "training": TRAINING,
-        "exam": {"scenes": {"v8": 2}, "repeat": 1},
+        "exam": EXAM,
         "rows": rows,
     }
     return parse({**content, **changes})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 from vggt3.evaluation.intervals import Interval, interval, paired
-from vggt3.evaluation.record import Record
+from vggt3.evaluation.scoring import Scores
 from vggt3.training.ablation.settings import SCORES, RowSettings
 from vggt3.training.ablation.work import Unit, Work
 
@@ -28,10 +28,9 @@ class Line:
     row: RowSettings
     set: str
     views: int
-    scenes: int
-    """Scored so far."""
-    scores: dict[str, Interval]
-    differences: dict[str, Interval]
+    by_scene: dict[int, Scores]
+    """Of the scenes that are scored so far."""
+    differences: dict[str, Interval] = field(default_factory=dict)
     """To the row that all are compared with, paired by scene; none for that row itself."""
     parameters: int | None = None
     """That learned."""
@@ -39,55 +38,50 @@ class Line:
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the training."""
 
-    def decided(self, score: str) -> bool:
-        """Whether a difference is more than chance."""
-        found = self.differences.get(score)
-        return found is not None and found.count >= FEWEST and found.excludes_zero
+    @property
+    def scores(self) -> dict[str, Interval]:
+        """Means over the scenes, and their intervals."""
+        return {s: interval([x.get(s, math.nan) for x in self.by_scene.values()]) for s in SCORES}
+
+    def minus(self, other: Line, score: str) -> Interval:
+        """The difference of two rows over the scenes that both have."""
+        both = [scene for scene in self.by_scene if scene in other.by_scene]
+        ours, theirs = ([x.by_scene[n].get(score, math.nan) for n in both] for x in (self, other))
+        return paired(ours, theirs)
+
+
+def decided(difference: Interval) -> bool:
+    """Whether a difference is more than chance."""
+    return difference.count >= FEWEST and difference.excludes_zero
 
 
 def lines(work: Work) -> list[Line]:
     """What there is of every row, in the ablation's order, set by set."""
-    units = {work.keys.row(row): unit for unit in work.units for _, row in unit.rows}
-    reference = next(r for r in work.ablation.rows if r.name == work.ablation.against)
-    against = _state(work, reference, units)
-    found = []
+    units = {key: unit for unit in work.units for key, _ in unit.rows}
+    plain = {}
     for row in work.ablation.rows:
-        state = _state(work, row, units)
         for name in work.ablation.exam.scenes:
-            found.append(_line(work, row, name, state, None if row == reference else against))
+            plain[row.name, name] = _line(work, row, name, units[work.keys.row(row)])
+    found = []
+    for (row_name, name), line in plain.items():
+        if row_name != work.ablation.against:
+            theirs = plain[work.ablation.against, name]
+            differences = {score: line.minus(theirs, score) for score in SCORES}
+            line = replace(line, differences=differences)
+        found.append(line)
     return found
 
 
-@dataclass(frozen=True)
-class _State:
-    record: Record
-    figures: dict[str, Any]
-    facts: dict[str, Any]
-
-
-def _state(work: Work, row: RowSettings, units: dict[str, Unit]) -> _State:
-    key = work.keys.row(row)
-    fitted = next(iter(work.fitted(units[key])), None)
+def _line(work: Work, row: RowSettings, name: str, unit: Unit) -> Line:
+    key, views = work.keys.row(row), work.exam.choose(name).config.views
+    fitted = next(iter(work.fitted(unit)), None)
     if fitted is None:
-        return _State(Record({}), {}, {})
-    record = work.folder.record(key, fitted.tensors, work.tasks)
-    return _State(record, work.folder.figures(key, fitted.tensors) or {}, fitted.facts)
-
-
-def _line(work: Work, row: RowSettings, name: str, state: _State, against: _State | None) -> Line:
-    rows = state.record.of(name)
-    scores = {s: interval([r.scores.get(s, math.nan) for r in rows.values()]) for s in SCORES}
-    differences = {}
-    if against is not None:
-        theirs = against.record.of(name)
-        both = [scene for scene in rows if scene in theirs]
-        for score in SCORES:
-            pairs = [[x[n].scores.get(score, math.nan) for n in both] for x in (rows, theirs)]
-            differences[score] = paired(*pairs)
-    views = work.exam.choose(name).config.views
-    ms = state.figures.get("ms_a_view", {}).get(str(views))
-    learned = state.figures.get("parameters")
-    return Line(row, name, views, len(rows), scores, differences, learned, ms, state.facts)
+        return Line(row, name, views, {})
+    scored = work.folder.scores(key, fitted.tensors)
+    by_scene = {n: scored[s, n].scores for s, n in work.tasks if s == name and (s, n) in scored}
+    figures = work.folder.figures(key, fitted.tensors) or {}
+    ms = figures.get("ms_a_view", {}).get(str(views))
+    return Line(row, name, views, by_scene, {}, figures.get("parameters"), ms, fitted.facts)
 
 
 def markdown(found: Sequence[Line], against: str) -> str:
@@ -100,9 +94,10 @@ def markdown(found: Sequence[Line], against: str) -> str:
     body = []
     for n, line in enumerate(found):
         first = n == 0 or found[n - 1].row is not line.row
-        cells = [line.row.name if first else "", str(line.views), str(line.scenes)]
+        cells = [line.row.name if first else "", str(line.views), str(len(line.by_scene))]
+        scores = line.scores
         for score in shown:
-            cells += [_cell(score, line.scores[score]), _difference(line, score)]
+            cells += [_cell(score, scores[score]), _difference(score, line.differences.get(score))]
         cells += [_count(line.parameters) if first else "", _number(line.ms_a_view, 2)]
         for score in ("auc@30", "cd", "nc"):
             cells.append(_number(line.row.paper.get(score), 3 if score != "auc@30" else 2, first))
@@ -135,13 +130,12 @@ def _cell(score: str, value: Interval) -> str:
     return f"{_number(value.mean, DIGITS[score])} [{low}, {high}]"
 
 
-def _difference(line: Line, score: str) -> str:
-    found = line.differences.get(score)
+def _difference(score: str, found: Interval | None) -> str:
     if found is None or not found.count:
         return ""
     digits = DIGITS[score]
     text = f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return text + (" *" if line.decided(score) else "")
+    return text + (" *" if decided(found) else "")
 
 
 def _count(value: int | None) -> str:
@@ -152,8 +146,9 @@ def notes(found: Sequence[Line], wanted: dict[str, int]) -> list[str]:
     """What must be said of single rows: trainings that broke off, scenes that are missing."""
     told = []
     for line in found:
-        if line.scenes < wanted[line.set]:
-            told.append(f"{line.row.name}, {line.set}: {line.scenes} of {wanted[line.set]} scenes")
+        there = len(line.by_scene)
+        if there < wanted[line.set]:
+            told.append(f"{line.row.name}, {line.set}: {there} of {wanted[line.set]} scenes")
         if line.facts.get("problem") and line.set == next(iter(wanted)):
             told.append(f"{line.row.name}: {line.facts['problem']}")
     return told
@@ -172,14 +167,15 @@ def order(found: Sequence[Line]) -> list[str]:
 
 
 def _order(both: Sequence[Line], name: str, score: str) -> str:
-    def best_first(value: Any) -> list[str]:
-        ranked = sorted(both, key=value, reverse=RISING[score])
-        return [line.row.name for line in ranked]
-
-    theirs = best_first(lambda line: line.row.paper[score])
-    ours = best_first(lambda line: line.scores[score].mean)
-    swapped = [f"{a} and {b}" for a, b in combinations(theirs, 2) if ours.index(a) > ours.index(b)]
-    verdict = (
-        "the paper's order" if not swapped else f"not in the paper's order: {'; '.join(swapped)}"
-    )
-    return f"{name}, {HEADS[score]}: {' > '.join(ours)} ({verdict})"
+    sign = 1 if RISING[score] else -1
+    means = {line.row.name: line.scores[score].mean for line in both}
+    ours = sorted(both, key=lambda line: -sign * means[line.row.name])
+    theirs = sorted(both, key=lambda line: -sign * line.row.paper[score])
+    swapped = []
+    for better, worse in combinations(theirs, 2):
+        if ours.index(better) > ours.index(worse):
+            how = "more than chance" if decided(better.minus(worse, score)) else "within chance"
+            swapped.append(f"{worse.row.name} before {better.row.name}, {how}")
+    verdict = f"not the paper's: {'; '.join(swapped)}" if swapped else "as in the paper"
+    listed = ", ".join(f"{x.row.name} {means[x.row.name]:.{DIGITS[score]}f}" for x in ours)
+    return f"{name}, {HEADS[score]}, best first: {listed} ({verdict})"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -138,19 +139,32 @@ class Work:
         return True
 
     def _do(self, unit: Unit) -> bool:
-        fitted = next((f for f in self.fitted(unit) if f.adapter or f is SHIPPED), None)
-        if fitted is None:
-            if not self._left(max(self.ablation.training.seconds, self.longest)):
-                return False
-            fitted = self._train(unit)
-        for key, row in unit.rows:
-            if not self.complete(key, fitted) and not self._score(key, row, fitted):
-                return False
-        kept = fitted.adapter
-        small = kept is not None and kept.stat().st_size <= MOST_BYTES
-        if kept is not None and not (self.leg.keep_adapters and small):
-            kept.unlink(missing_ok=True)
+        """Train where there is nothing to score, score what is not scored; False as :meth:`do`."""
+        while not self.done(unit):
+            fitted = next((f for f in self.fitted(unit) if f.adapter or f is SHIPPED), None)
+            if fitted is None:
+                if not self._left(max(self.ablation.training.seconds, self.longest)):
+                    return False
+                fitted = self._train(unit)
+            for key, row in unit.rows:
+                if self.complete(key, fitted):
+                    continue
+                engine = self._engine(row, fitted)
+                if engine is None:
+                    break
+                if not self._score(key, row, fitted, engine):
+                    return False
+        for fitted in self.fitted(unit):
+            self._tidy(fitted.adapter)
         return True
+
+    def _tidy(self, adapter: Path | None) -> None:
+        """Remove weights that no row waits for; another process may have done so."""
+        if adapter is None:
+            return
+        with suppress(FileNotFoundError):
+            if not (self.leg.keep_adapters and adapter.stat().st_size <= MOST_BYTES):
+                adapter.unlink()
 
     def _train(self, unit: Unit) -> Fitted:
         scratch = self.folder.path / "fits"
@@ -163,9 +177,8 @@ class Work:
         self._free()
         return fitted
 
-    def _score(self, key: str, row: RowSettings, fitted: Fitted) -> bool:
+    def _score(self, key: str, row: RowSettings, fitted: Fitted, engine: Engine) -> bool:
         began = time.monotonic()
-        engine = self._engine(row, fitted)
         part = self.folder.part(row.name, key, fitted.tensors)
         known = self.folder.scores(key, fitted.tensors)
         for options in self.examinations:
@@ -182,15 +195,21 @@ class Work:
         self.say(f"  scored: {row.name}, {len(known)} scenes in {figures['seconds']:.0f} s")
         return True
 
-    def _engine(self, row: RowSettings, fitted: Fitted) -> Engine:
+    def _engine(self, row: RowSettings, fitted: Fitted) -> Engine | None:
+        """The row's model; None where another process has completed the rows of these weights and
+        removed them."""
         options = {**row.options, **row.inference}
         choice = ModelChoice(self.ablation.weights, None, row.attention, options)
         if fitted.adapter is not None:
             # The file has the row's options; a schedule's too, layer by layer.
             inference = dict(row.inference)
             choice = ModelChoice(self.ablation.weights, str(fitted.adapter), None, inference)
-        loaded = open_examined(choice, self.device)
-        return exam_engine(loaded.model, self.run)
+        try:
+            return exam_engine(open_examined(choice, self.device).model, self.run)
+        except checks.DataError:
+            if fitted.adapter is None or fitted.adapter.exists():
+                raise
+            return None
 
     def _parameters(self, engine: Engine, row: RowSettings) -> int:
         """That learned: the global attention's, unless it is as it ships."""
