@@ -11,8 +11,9 @@ from tests.attention.references import towards_orthogonal
 from tests.attention.variants import HEADS, WIDTH, attend, draw_case, label, relative
 from vggt3.attention import fast_weights
 from vggt3.attention.fast_weights import Weights
+from vggt3.attention.kernels.rows import unit
 from vggt3.attention.registry import LayerSpec
-from vggt3.attention.ttt_mlp import draw_start, unit
+from vggt3.attention.ttt_mlp import draw_start
 from vggt3.attention.ttt_shortconv import CONVOLVED
 
 SHAPES = [(8, 8), (8, 32), (32, 8), (1, 5), (5, 1)]

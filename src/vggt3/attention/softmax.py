@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vggt3 import checks
 from vggt3.attention.base import Backend, Context, Projection, merge_heads, split_heads
+from vggt3.attention.kernels import rows
 from vggt3.attention.kernels import softmax as kernels
 from vggt3.attention.memory import Delta, State
 
@@ -82,9 +83,10 @@ class Softmax(Backend):
         return State(bounded=self.max_views is not None)
 
     def project(self, tokens: Tensor, context: Context) -> Projection:
-        q, k, v = (split_heads(x, self.heads) for x in self.qkv(tokens).chunk(3, dim=-1))
-        q = context.rope.turn(self.q_norm(q)).to(v.dtype)
-        k = context.rope.turn(self.k_norm(k)).to(v.dtype)
+        qkv = self.qkv(tokens)
+        q, k = rows.norm_turn(qkv, self.heads, (self.q_norm, self.k_norm), context.rope)
+        q, k = q.movedim(-2, 1), k.movedim(-2, 1)  # [B, H, V, P, D]
+        v = split_heads(qkv[..., 2 * self.width :], self.heads)
         return Projection(
             {"q": q.flatten(2, 3), "k": k, "v": v}, tokens.shape[1], context
         )  # q [B, H, V·P, D]; k, v [B, H, V, P, D]: a list may keep some views only

@@ -17,18 +17,13 @@ from vggt3.attention import fast_weights
 from vggt3.attention.base import Backend, Context, Projection, as_given, merge_heads, split_heads
 from vggt3.attention.fast_weights import Weights
 from vggt3.attention.kernels import fast_weights as kernels
+from vggt3.attention.kernels import rows
 from vggt3.attention.memory import Delta, State
 
 BASE_RATE = 0.01
 INVERSE_SOFTPLUS = math.log(math.expm1(BASE_RATE))
 OPEN = 1.2784645427610738
 """Where SiLU is 1: a gate that starts there lets everything pass."""
-LENGTH_EPSILON = 1e-5
-
-
-def unit(x: Tensor) -> Tensor:
-    """x / (‖x‖₂ + 1e-5) over the last dimension."""
-    return x / (x.norm(dim=-1, keepdim=True) + LENGTH_EPSILON)
 
 
 def draw_start(
@@ -118,13 +113,19 @@ class TTTMLP(Backend):
 
     def mix(
         self,
-        q: Tensor,  # [B, V, P, C] each
-        k: Tensor,
-        v: Tensor,
+        qkv: Tensor,  # [B, V, P, 3·C]
         context: Context,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What happens to the projections before the SiLU; nothing here."""
-        return q, k, v
+    ) -> Tensor:
+        """What happens to queries and keys before their SiLU; nothing here."""
+        return qkv
+
+    def values(
+        self,
+        qkv: Tensor,  # [B, V, P, 3·C]
+        context: Context,
+    ) -> Tensor:
+        """[B, V, P, C] the values that are written; their SiLU here."""
+        return silu(qkv[..., 2 * self.width :])
 
     def token_rates(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         """The learning rates of every token, head and matrix: [B, V, P, 3·H] as [rate, head]."""
@@ -134,21 +135,22 @@ class TTTMLP(Backend):
         return softplus(self.rates(tokens).to(dtype) + INVERSE_SOFTPLUS)
 
     def project(self, tokens: Tensor, context: Context) -> Projection:
-        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
-        q, k, v = self.mix(q, k, v, context)
-        wide = torch.promote_types(v.dtype, torch.float32)
+        qkv = self.mix(self.qkv(tokens), context)
+        wide = torch.promote_types(qkv.dtype, torch.float32)
         _, width, hidden = self.w0.shape
-        call = kernels.Call(v.device, v.dtype, width, hidden, torch.is_grad_enabled())
+        call = kernels.Call(qkv.device, qkv.dtype, width, hidden, torch.is_grad_enabled())
         kept = kernels.operand_dtype(self.fast_kernel, call)
-        q, k = (unit(context.rope.turn(silu(split_heads(x, self.heads).to(wide)))) for x in (q, k))
+        q, k = rows.silu_turn(qkv, self.heads, context.rope, wide)  # [B, V, P, H, D]
+        v = self.values(qkv, context).unflatten(-1, (self.heads, -1))
+        q, k, v = (x.to(kept).flatten(1, 2).transpose(1, 2) for x in (q, k, v))
         rates = self.token_rates(tokens, wide)
         if context.weight is not None:
             rates = rates * context.weight[..., None].to(wide)
         rates = rates.unflatten(-1, (3, self.heads)).flatten(1, 2).permute(0, 3, 1, 2)
         tensors = {
-            "q": q.to(kept).flatten(2, 3),
-            "k": k.to(kept).flatten(2, 3),
-            "v": silu(split_heads(v, self.heads)).to(kept).flatten(2, 3),
+            "q": q,
+            "k": k,
+            "v": v,
             "rates": rates,  # [B, H, N, 3]
         }
         if self.gate is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vggt3 import checks
 from vggt3.attention.base import Context
+from vggt3.attention.kernels import rows
 from vggt3.attention.ttt_mlp import TTTMLP
 
 CONVOLUTIONS = {"q": "conv_q", "k": "conv_k", "v": "conv"}
@@ -72,22 +73,27 @@ class TTTShortConv(TTTMLP):
             kernel_size,
         )
         self.convolved = checks.choose("--attention.convolved", convolved, CONVOLVED)
-        self.conv_q: nn.Module
-        self.conv_k: nn.Module
-        self.conv: nn.Module
+        self.conv_q: nn.Conv2d
+        self.conv_k: nn.Conv2d
+        self.conv: nn.Conv2d
         for letter in convolved:
             self.add_module(CONVOLUTIONS[letter], _identity(width, kernel_size))
 
-    def mix(
-        self, q: Tensor, k: Tensor, v: Tensor, context: Context
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def mix(self, qkv: Tensor, context: Context) -> Tensor:
+        if not {"q", "k"} & set(self.convolved):
+            return qkv
+        q, k, v = qkv.chunk(3, dim=-1)
         if "q" in self.convolved:
-            q = _convolved(q, self.conv_q, context)
+            q = rows.convolve(q, self.conv_q.weight, context.special, context.grid)
         if "k" in self.convolved:
-            k = _convolved(k, self.conv_k, context)
-        if "v" in self.convolved:
-            v = _convolved(v, self.conv, context)
-        return q, k, v
+            k = rows.convolve(k, self.conv_k.weight, context.special, context.grid)
+        return torch.cat([q, k, v], dim=-1)
+
+    def values(self, qkv: Tensor, context: Context) -> Tensor:
+        if "v" not in self.convolved:
+            return super().values(qkv, context)
+        v = qkv[..., 2 * self.width :]
+        return rows.convolve_silu(v, self.conv.weight, context.special, context.grid)
 
 
 def _identity(width: int, side: int) -> nn.Conv2d:
@@ -97,19 +103,3 @@ def _identity(width: int, side: int) -> nn.Conv2d:
         conv.weight.zero_()
         conv.weight[:, :, side // 2, side // 2] = 1.0
     return conv
-
-
-def _convolved(
-    x: Tensor,  # [B, V, P, C]
-    conv: nn.Module,
-    context: Context,
-) -> Tensor:
-    """Every view's patches, mixed with those around them."""
-    special = context.special
-    patches = x[:, :, special:].unflatten(2, context.grid)  # [B, V, rows, columns, C]
-    batch, views = patches.shape[:2]
-    if views == 0:
-        return x
-    mixed: Tensor = conv(patches.flatten(0, 1).permute(0, 3, 1, 2))  # [B·V, C, rows, columns]
-    mixed = mixed.flatten(2).transpose(1, 2).unflatten(0, (batch, views))
-    return torch.cat([x[:, :, :special], mixed], dim=2)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,22 +22,14 @@ from vggt3 import checks
 from vggt3.geometry.camera import decode_pose
 from vggt3.geometry.projection import unproject
 from vggt3.inference.features import Features
+from vggt3.inference.handover import Handover, Sink
 from vggt3.inference.options import RunOptions, Wishes
-from vggt3.inference.plan import Plan, make_plan
+from vggt3.inference.plan import HEADS_AT_ONCE, Plan, make_plan
 from vggt3.inference.shelf import Copies, HostMemory, HostShelf
+from vggt3.model.precision import placed
 from vggt3.model.scene import Conduct, Memory, Observer
-from vggt3.model.vggt3 import VGGT3, DenseMaps
+from vggt3.model.vggt3 import VGGT3, DenseMaps, Projected
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
-
-
-class Sink(Protocol):
-    """Whoever takes the results: cameras once, then every view's dense maps."""
-
-    def cameras(self, cameras: Cameras) -> None:
-        """Take the cameras of all views, in scene order."""
-
-    def add(self, view: DenseView) -> None:
-        """Take one view's maps, on the CPU; views come in any order."""
 
 
 @dataclass
@@ -81,6 +72,7 @@ class _Once:
 
     def __init__(self, sink: Sink) -> None:
         self.sink, self.posed = sink, False
+        self.on_device = bool(getattr(sink, "on_device", False))
         self.seen: set[int] = set()
 
     def cameras(self, cameras: Cameras) -> None:
@@ -98,11 +90,12 @@ class Engine:
     """Runs a model over scenes of any size on one device."""
 
     def __init__(self, model: VGGT3, options: RunOptions | None = None) -> None:
-        """Take ``model`` as it is, moved to the device that ``options`` name."""
+        """``model`` itself stays as it is: what is run is a copy on the device and in the
+        precision that ``options`` name, which shares what it can (:attr:`model`)."""
         self.options = options or RunOptions()
         self.device = self.options.resolve_device()
         self.dtype = self.options.resolve_dtype(self.device)
-        self.model = model.to(self.device).eval()
+        self.model = placed(model, self.device, self.dtype)
 
     def plan(self, views: Views) -> Plan:
         """How ``views`` would be computed; raises PlanError where they do not fit."""
@@ -177,27 +170,29 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            with self._precision():
-                return self._stages(chunked, features, conduct, sink, plan)
+            return self._stages(chunked, features, conduct, Handover(sink, copies), plan)
         finally:
             copies.finish()
 
     def _stages(
-        self, chunked: Views, features: Features, conduct: Conduct, sink: Sink, plan: Plan
+        self, chunked: Views, features: Features, conduct: Conduct, out: Handover, plan: Plan
     ) -> Outcome:
         clock = Clock(self.device)
         with clock.stage("layers"):
             trunk = self.model.read(chunked, conduct)
         with clock.stage("cameras"):
             pose = self.model.poses(trunk)[-1][0]  # [V, 9]
-        cameras = self._cameras(pose, chunked)
-        sink.cameras(cameras)
+            cameras = self._cameras(pose, chunked)
+            out.sink.cameras(cameras)
         with clock.stage("heads"):
+            here = cameras.camera_from_world.to(self.device), cameras.intrinsics.to(self.device)
             for n, group in enumerate(chunked.groups):
-                maps = self.model.dense(features.take(n, trunk.memory), group)
-                for view in self._dense_views(maps, group, cameras):
-                    sink.add(view)
+                taken = features.take(n, trunk.memory)
+                for piece, given in _pieces(group, taken):
+                    out.give(piece.ids, self._maps(self.model.dense(given, piece), piece, here))
+                del taken
                 conduct.observe("heads", n + 1, len(chunked.groups))
+            out.finish()
         return Outcome(plan, clock.seconds, peak_bytes(self.device), trunk.memory)
 
     def _free(self) -> None:
@@ -206,35 +201,49 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _precision(self) -> torch.autocast:
-        half = self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
-
     def _cameras(self, pose: Tensor, views: Views) -> Cameras:
         """Decode each view's pose at its own size, on the CPU in fp32."""
         by_id = {i: group.size for group in views.groups for i in group.ids}
         sizes = tuple(by_id[i] for i in range(views.total))
-        rows = zip(pose.float().cpu(), sizes, strict=True)
-        decoded = [decode_pose(row, size) for row, size in rows]
-        camera_from_world = torch.stack([pose for pose, _ in decoded])
-        return Cameras(camera_from_world, torch.stack([k for _, k in decoded]), sizes)
+        rows = pose.float().cpu()
+        camera_from_world = rows.new_empty(len(sizes), 3, 4)
+        intrinsics = rows.new_empty(len(sizes), 3, 3)
+        for size in set(sizes):
+            of_size = torch.tensor([n for n, own in enumerate(sizes) if own == size])
+            found = decode_pose(rows[of_size], size)
+            camera_from_world[of_size], intrinsics[of_size] = found
+        return Cameras(camera_from_world, intrinsics, sizes)
 
-    def _dense_views(
-        self, maps: DenseMaps, group: ViewGroup, cameras: Cameras
-    ) -> Iterator[DenseView]:
-        """The chunk's maps view by view, points from depth or head as asked, on the CPU."""
-        ids = list(group.ids)
+    def _maps(
+        self, maps: DenseMaps, group: ViewGroup, cameras: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Depth, its confidence, points and theirs in fp32: points from depth or head as asked."""
         points, confidence = maps.points[0], maps.points_confidence[0]
         if self.options.points_from == "depth":
-            camera_from_world = cameras.camera_from_world[ids].to(maps.depth)
-            intrinsics = cameras.intrinsics[ids].to(maps.depth)
+            first, last = group.ids[0], group.ids[-1] + 1
+            near = list(group.ids) == list(range(first, last))
+            ids = slice(first, last) if near else torch.tensor(group.ids, device=self.device)
+            camera_from_world, intrinsics = (x[ids] for x in cameras)
             offset = self.model.config.pixel_offset
             points = unproject(maps.depth[0], intrinsics, camera_from_world, offset)
             confidence = maps.depth_confidence[0]
-        tensors = (maps.depth[0], maps.depth_confidence[0], points, confidence)
-        local = [tensor.float().cpu() for tensor in tensors]
-        for n, index in enumerate(ids):
-            yield DenseView(index, *(tensor[n] for tensor in local))
+        found = (maps.depth[0], maps.depth_confidence[0], points, confidence)
+        return found[0].float(), found[1].float(), found[2].float(), found[3].float()
+
+
+def _pieces(
+    group: ViewGroup, features: tuple[Tensor | Projected, ...]
+) -> Iterator[tuple[ViewGroup, tuple[Tensor | Projected, ...]]]:
+    """A chunk in pieces for the dense heads, with the four features of each (B = 1)."""
+    start = 0
+    for piece in group.chunks(HEADS_AT_ONCE):
+        stop = start + len(piece.ids)
+        own = tuple(
+            x[:, start:stop] if isinstance(x, Tensor) else (x[0][start:stop], x[1][start:stop])
+            for x in features
+        )
+        yield piece, own
+        start = stop
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -94,8 +94,6 @@ def measure(model: VGGT3, sizes: Sizes, dtype: torch.dtype) -> Scale:
     layers = [found[spec] for spec in model.specs]
     tokens = sum(patches(size) + config.special for size in sizes)
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    if dtype.itemsize < element:
-        weights += sum(p.numel() for p in model.parameters()) * dtype.itemsize  # autocast's copies
     return Scale(
         views=len(sizes),
         tokens=tokens,
@@ -110,9 +108,10 @@ def measure(model: VGGT3, sizes: Sizes, dtype: torch.dtype) -> Scale:
 
 
 def working_bytes(
-    model: VGGT3, size: tuple[int, int], dtype: torch.dtype, views: int
-) -> tuple[int, int]:
-    """Tokens of ``views`` views of one size, and the bytes that work on them takes."""
+    model: VGGT3, size: tuple[int, int], dtype: torch.dtype, views: int, shown: int
+) -> tuple[int, int, int]:
+    """Tokens of ``views`` views of one size, the bytes that a block's work on them takes, and
+    those of the dense heads' work on ``shown`` of them."""
     config, element = model.config, dtype.itemsize
     per_view = patches(size) + config.special
     width = max(config.width, config.encoder.width)
@@ -121,4 +120,4 @@ def working_bytes(
     full = size[0] * size[1]
     half, last = config.dense_features // 2, config.dense_output
     head = 3 * finest + full * (2 * half + 2 * last) * element + full * 9 * 4
-    return views * per_view, max(block, views * head)
+    return views * per_view, block, min(views, shown) * head

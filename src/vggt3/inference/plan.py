@@ -22,6 +22,8 @@ CHUNKS = (64, 32, 16, 8), (4, 2, 1)
 """Views at a time: small chunks only where nothing else helps."""
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
+HEADS_AT_ONCE = 16
+"""Views that the dense heads work on at a time: their maps are large."""
 TRAVELLING = 4
 """Chunks of running tokens on the device when they lie on the host: one that works, its result,
 one that comes and one that leaves."""
@@ -165,15 +167,23 @@ class _Planner:
         """What a mode takes, with as many features on the device as it holds."""
         scale = self.scale
         views = min(chunk, scale.views)
-        held, work = working_bytes(self.model, self.largest, self.dtype, views)
-        moving = 2 if mode.host_features else 1
+        held, block, heads = working_bytes(
+            self.model, self.largest, self.dtype, views, HEADS_AT_ONCE
+        )
+        moving = (2 if mode.host_features else 1) * scale.raw * held
+        tokens = scale.token * (TRAVELLING * held if mode.host_tokens else scale.tokens)
+        projections = scale.projection * (held if mode.again else scale.tokens)
+        if mode.replay or tokens + projections + block > heads:
+            # Replayed views pass through the layers again beside the heads.
+            work = {"tokens": tokens, "projections": projections}
+            work["work on a chunk"] = moving + (max(block, heads) if mode.replay else block)
+        else:  # the layers are done, and what they worked with is gone
+            work = {"work of the dense heads": moving + heads}
         parts = {
             "weights": scale.weights,
-            "tokens": scale.token * (TRAVELLING * held if mode.host_tokens else scale.tokens),
             "features for the heads": 0,
             "scene memory": scale.states,
-            "projections": scale.projection * (held if mode.again else scale.tokens),
-            "work on a chunk": work + moving * scale.raw * held,
+            **work,
         }
         features = [self._feature_bytes(mode, *piece) for piece in self._pieces(chunk)]
         near = len(features)

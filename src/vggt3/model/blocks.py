@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from vggt3.attention.base import Backend, Projection
+from vggt3.attention.kernels import rows
 from vggt3.attention.kernels.softmax import attend
 from vggt3.attention.memory import State
 from vggt3.attention.rope import Rope
@@ -22,7 +22,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width if out is None else out)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(gelu(self.fc1(x)))
+        out: Tensor = self.fc2(rows.linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return out
 
 
@@ -45,6 +45,7 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
+        self.normed = qk_norm
         norm = (lambda: nn.LayerNorm(width // heads)) if qk_norm else nn.Identity
         self.q_norm, self.k_norm = norm(), norm()
 
@@ -53,12 +54,14 @@ class SelfAttention(nn.Module):
         x: Tensor,  # [B, N, C]
         rope: Rope | None = None,
     ) -> Tensor:
-        split = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, H, D]
-        q, k, v = split.transpose(1, 3).unbind(2)  # each [B, H, N, D]
-        q, k = self.q_norm(q), self.k_norm(k)
-        if rope is not None:
-            q, k = rope.turn(q), rope.turn(k)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v)  # [B, H, N, D]
+        qkv = self.qkv(x)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [B, N, H, D]
+        if self.normed:
+            assert rope is not None and isinstance(self.q_norm, nn.LayerNorm)
+            assert isinstance(self.k_norm, nn.LayerNorm)
+            q, k = rows.norm_turn(qkv, self.heads, (self.q_norm, self.k_norm), rope)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        mixed = attend(q, k, v)  # [B, H, N, D]
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -79,9 +82,8 @@ class Residual(nn.Module):
 
     def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Add what attention gave, then the MLP."""
-        x = x + self.ls1(mixed)
-        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
-        return out
+        x, normed = rows.add_norm(x, mixed, self.ls1.gamma, self.norm2)
+        return rows.add_scaled(x, self.mlp(normed), self.ls2.gamma)
 
 
 class Block(Residual):

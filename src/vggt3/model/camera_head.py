@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
@@ -40,9 +42,15 @@ class CameraHead(nn.Module):
     ) -> list[Tensor]:
         """The pose encoding after each iteration: [B, V, 9], fields of view ≥ 0.
 
-        No gradient flows from one iteration to an earlier one.
+        No gradient flows from one iteration to an earlier one. Tokens that are bf16 are worked
+        on in bf16 products, with LayerNorms and poses in fp32.
         """
-        tokens = self.token_norm(tokens)
+        kind, wide = tokens.device.type, torch.promote_types(tokens.dtype, torch.float32)
+        narrow = kind != "meta" and tokens.dtype != wide and not torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, tokens.dtype) if narrow else nullcontext():
+            return self._stages(self.token_norm(tokens.to(wide)))
+
+    def _stages(self, tokens: Tensor) -> list[Tensor]:
         pose: Tensor | None = None
         reported = []
         for _ in range(self.iterations):

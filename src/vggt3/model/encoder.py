@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from vggt3.model import maps
 from vggt3.model.blocks import Block
 from vggt3.model.config import EncoderConfig
 from vggt3.types import PATCH
@@ -50,15 +51,7 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """[B, (H/14)·(W/14), E]"""
         grid = (images.shape[-2] // PATCH, images.shape[-1] // PATCH)
-        dtype = self.patch.weight.dtype
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        # Filled on the device: numbers sent to it would wait for all that it has yet to do.
-        mean, deviation = (
-            torch.stack([images.new_full((), s, dtype=dtype) for s in statistic])[:, None, None]
-            for statistic in (MEAN, DEVIATION)
-        )
-        x = self.patch((images.to(dtype) / scale - mean) / deviation)  # [B, E, rows, columns]
-        x = x.flatten(2).transpose(1, 2)
+        x = maps.patch_rows(images, self.patch, MEAN, DEVIATION)
         x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self.positions(grid).to(x.dtype)
         registers = self.registers.expand(x.shape[0], -1, -1).to(x.dtype)
