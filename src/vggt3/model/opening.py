@@ -202,6 +202,8 @@ def start_model(
         UsageError: as :func:`open_model`; no softmax adapter to start from.
         DataError: as :func:`open_model`.
     """
+    both = scratch and choice.adapter is not None
+    checks.require(not both, "--start scratch", "stand without --adapter", choice.adapter)
     if choice.preset is not None or choice.adapter is not None:
         return open_model(choice, device, dtype)
     backbone = find_backbone(choice.weights)

@@ -12,6 +12,7 @@ import torch
 
 from tests.training.ablation.toy import EXAM, ROWS, TRAINING, toy, work
 from tests.training.fits import painted
+from vggt3 import cli
 from vggt3.checks import UsageError
 from vggt3.evaluation import examine
 from vggt3.evaluation.record import read_record
@@ -20,7 +21,7 @@ from vggt3.model.opening import open_model
 from vggt3.model.weight_files import read_header
 from vggt3.training.ablation import fits, table
 from vggt3.training.ablation.options import Leg
-from vggt3.training.ablation.settings import Ablation
+from vggt3.training.ablation.settings import Ablation, RowSettings
 from vggt3.training.ablation.work import Work
 from vggt3.training.module import Training
 from vggt3.training.rendering import Renderer
@@ -102,11 +103,10 @@ def test_two_rows_from_beginning_to_end(backbone: Path, tmp_path: Path, counted:
     assert not [n for n in left if n.startswith(".")], "nothing half-made is left"
 
 
-def test_training_is_that_of_fit(backbone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["softmax", "scratch"])
+def test_training_is_that_of_fit(backbone: Path, tmp_path: Path, start: str) -> None:
     """The same tensors as ``vggt3 fit`` makes with the same settings."""
-    from vggt3 import cli
-
-    rows = [{"name": "a", "attention": "ttt_mlp", "options": {"hidden": 2}}]
+    rows = [{"name": "a", "attention": "ttt_mlp", "options": {"hidden": 2}, "start": start}]
     ablation = toy(backbone, rows, against="a")
     done = work(ablation, tmp_path / "out", leg=Leg(keep_adapters=True))
     assert done.do()
@@ -114,7 +114,7 @@ def test_training_is_that_of_fit(backbone: Path, tmp_path: Path) -> None:
     words = ["--weights", str(backbone), "--attention", "ttt_mlp", "--attention.hidden", "2"]
     words += ["--data.size", "[28,28]", "--data.views", "2", "--data.scenes", "1"]
     words += ["--data.furniture", "[1,2]", "--optimizer.lr", "1e-3", "--optimizer.warmup", "1000"]
-    words += ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0"]
+    words += ["--start", start, "--trainer.max_steps", "2", "--trainer.limit_val_batches", "0"]
     assert cli.main(["fit", "-o", str(tmp_path / "fit"), *words, "--debug"]) == 0
     theirs = read_header(tmp_path / "fit" / "adapter.safetensors")
     ours = read_header(adapter)
@@ -191,6 +191,8 @@ def test_rows_on_sweeps_change_inference_only(
     files = (tmp_path / "out" / "scores").glob("*.json")
     found = {str(read_record(path).about["attention"]) for path in files}
     assert any("'sweeps': 1" in text for text in found) and len(found) == 2
+    trained = RowSettings("other", "ttt_mlp", {"sweeps": 1})
+    assert trained.examined == {} and done.keys.fit(trained) != done.keys.fit(ttt.row)
 
 
 def test_an_adapter_as_it_ships(backbone: Path, tmp_path: Path, counted: Counted) -> None:

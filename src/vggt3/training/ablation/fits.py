@@ -94,7 +94,7 @@ class Keys:
             UsageError: a backend or option that does not exist; says which row's.
         """
         try:
-            options = {**row.options, **(row.inference if examined else {})}
+            options = row.examined if examined else row.options
             return plan_layers(row.attention, options, self.config.layers)
         except checks.UsageError as error:
             raise checks.UsageError(f"row '{row.name}': {error}") from error

@@ -16,7 +16,7 @@ from vggt3.training.ablation.settings import SCORES
 from vggt3.training.ablation.table import HEADS, RISING, Line, decided
 
 _EDGE, _NAMES, _PANEL, _GAP = 28, 250, 330, 18
-_TOP, _ROW, _STEP, _FOOT = 110, 14, 13, 54
+_TOP, _ROW, _STEP, _FOOT = 128, 14, 13, 54
 _FINE = 3
 """Marks are drawn this many times larger, then reduced: Pillow draws them with steps."""
 Colour = tuple[int, int, int]
@@ -52,7 +52,7 @@ def draw(path: Path, found: Sequence[Line], against: str, title: str) -> None:
     pen = ImageDraw.Draw(page)
     _text(pen, (_EDGE, _EDGE), title, 20)
     for place, (_, views) in enumerate(sets):
-        _text(pen, (_EDGE + 110 * place, 66), f"{views} views", 16, COLOURS[place % len(COLOURS)])
+        _text(pen, (_EDGE + 110 * place, 64), f"{views} views", 16, COLOURS[place % len(COLOURS)])
     for number, name in enumerate(rows):
         y = _TOP + number * height + height // 2
         _text(pen, (_EDGE + _NAMES - 12, y), name, 15, TEXT, "rm")

@@ -39,7 +39,7 @@ def told(work: Work, found: Sequence[Line]) -> str:
 
 def _origin(work: Work, found: Sequence[Line], about: dict[str, object]) -> str:
     facts = [line.facts for line in found if line.facts]
-    commits = dict.fromkeys(str(f["commit"])[:12] for f in facts if "commit" in f)
+    commits = dict.fromkeys(_short(str(f["commit"])) for f in facts if "commit" in f)
     devices = dict.fromkeys(str(f["device"]) for f in facts)
     steps = sorted({int(f["steps"]) for f in facts})
     seconds = sorted(float(f["seconds"]) for f in facts)
@@ -50,3 +50,8 @@ def _origin(work: Work, found: Sequence[Line], about: dict[str, object]) -> str:
         told += f"; trained for {least if least == most else f'{least} to {most}'} steps"
         told += f" ({seconds[0]:.0f} to {seconds[-1]:.0f} s) on {', '.join(devices)}"
     return told + (f"; commit {', '.join(commits)}" if commits else "")
+
+
+def _short(commit: str) -> str:
+    name, _, changes = commit.partition(" ")
+    return f"{name[:12]} {changes}".strip()

@@ -39,8 +39,8 @@ class RowSettings:
     train: bool = True
     """False: the adapter as it ships, for comparison."""
     inference: dict[str, Any] = field(default_factory=dict)
-    """Options that hold in the exam alone, such as sweeps. Rows that differ in nothing else share
-    one training."""
+    """Options that hold in the exam alone, such as sweeps (2 unless given here). Rows that differ
+    in nothing else share one training."""
     paper: dict[str, float] = field(default_factory=dict)
     """The paper's figures of this row: auc@30, cd, nc."""
 
@@ -49,6 +49,11 @@ class RowSettings:
         checks.choose(f"start of row '{self.name}'", self.start, BEGINNINGS)
         for score in self.paper:
             checks.choose(f"paper's figure of row '{self.name}'", score, SCORES)
+
+    @property
+    def examined(self) -> dict[str, Any]:
+        """The options that hold in the exam; sweeps of the training do not."""
+        return {**{k: v for k, v in self.options.items() if k != "sweeps"}, **self.inference}
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Line:
     parameters: int | None = None
     """That learned."""
     ms_a_view: float | None = None
+    timed_on: str | None = None
+    """The device that the time is of."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Of the training."""
 
@@ -80,8 +82,16 @@ def _line(work: Work, row: RowSettings, name: str, unit: Unit) -> Line:
     scored = work.folder.scores(key, fitted.tensors)
     by_scene = {n: scored[s, n].scores for s, n in work.tasks if s == name and (s, n) in scored}
     figures = work.folder.figures(key, fitted.tensors) or {}
-    ms = figures.get("ms_a_view", {}).get(str(views))
-    return Line(row, name, views, by_scene, {}, figures.get("parameters"), ms, fitted.facts)
+    return Line(
+        row,
+        name,
+        views,
+        by_scene,
+        parameters=figures.get("parameters"),
+        ms_a_view=figures.get("ms_a_view", {}).get(str(views)),
+        timed_on=figures.get("device"),
+        facts=fitted.facts,
+    )
 
 
 def markdown(found: Sequence[Line], against: str) -> str:
@@ -143,8 +153,15 @@ def _count(value: int | None) -> str:
 
 
 def notes(found: Sequence[Line], wanted: dict[str, int]) -> list[str]:
-    """What must be said of single rows: trainings that broke off, scenes that are missing."""
+    """What must be said of single rows: trainings that broke off, scenes that are missing, times
+    of different machines."""
     told = []
+    devices: dict[str, dict[str, None]] = {}
+    for line in found:
+        if line.timed_on is not None and line.ms_a_view is not None:
+            devices.setdefault(line.timed_on, {})[line.row.name] = None
+    if len(devices) > 1:
+        told += [f"timed on {device}: {', '.join(rows)}" for device, rows in devices.items()]
     for line in found:
         there = len(line.by_scene)
         if there < wanted[line.set]:
@@ -155,15 +172,22 @@ def notes(found: Sequence[Line], wanted: dict[str, int]) -> list[str]:
 
 
 def order(found: Sequence[Line]) -> list[str]:
-    """The rows that the paper has too, in its order and in ours, set by set."""
+    """The rows that the paper has too, best first beside the paper's order, set by set; over the
+    scenes that all of them have."""
     told = []
     for name in dict.fromkeys(line.set for line in found):
         mine = [line for line in found if line.set == name and line.row.paper]
         for score in ("auc@30", "cd", "nc"):
             both = [x for x in mine if score in x.row.paper and x.scores[score].count]
             if len(both) > 1:
-                told.append(_order(both, name, score))
+                common = set.intersection(*(set(line.by_scene) for line in both))
+                same = [replace(x, by_scene=_of(x.by_scene, common)) for x in both]
+                told.append(_order(same, name, score))
     return told
+
+
+def _of(by_scene: dict[int, Scores], scenes: set[int]) -> dict[int, Scores]:
+    return {n: found for n, found in by_scene.items() if n in scenes}
 
 
 def _order(both: Sequence[Line], name: str, score: str) -> str:
@@ -174,7 +198,9 @@ def _order(both: Sequence[Line], name: str, score: str) -> str:
     swapped = []
     for better, worse in combinations(theirs, 2):
         if ours.index(better) > ours.index(worse):
-            how = "more than chance" if decided(better.minus(worse, score)) else "within chance"
+            found = better.minus(worse, score)
+            how = "more than chance" if decided(found) else "within chance"
+            how = how if found.count >= FEWEST else "too few scenes to say"
             swapped.append(f"{worse.row.name} before {better.row.name}, {how}")
     verdict = f"not the paper's: {'; '.join(swapped)}" if swapped else "as in the paper"
     listed = ", ".join(f"{x.row.name} {means[x.row.name]:.{DIGITS[score]}f}" for x in ours)

@@ -198,8 +198,7 @@ class Work:
     def _engine(self, row: RowSettings, fitted: Fitted) -> Engine | None:
         """The row's model; None where another process has completed the rows of these weights and
         removed them."""
-        options = {**row.options, **row.inference}
-        choice = ModelChoice(self.ablation.weights, None, row.attention, options)
+        choice = ModelChoice(self.ablation.weights, None, row.attention, row.examined)
         if fitted.adapter is not None:
             # The file has the row's options; a schedule's too, layer by layer.
             inference = dict(row.inference)
