@@ -122,11 +122,10 @@ def test_training_is_that_of_fit(backbone: Path, tmp_path: Path, start: str) -> 
     assert ours.record["learned_from"] == theirs.record["scenes"]
 
 
-@pytest.mark.parametrize("scenes", [0, 1])
 def test_stopped_in_the_exam_and_resumed(
-    backbone: Path, whole: Path, tmp_path: Path, counted: Counted, scenes: int
+    backbone: Path, whole: Path, tmp_path: Path, counted: Counted
 ) -> None:
-    counted.last = scenes
+    counted.last = 1
     with pytest.raises(KeyboardInterrupt):
         work(toy(backbone), tmp_path / "out").do()
     counted.last = None
@@ -298,6 +297,19 @@ def test_scores_of_something_else_are_refused(backbone: Path, whole: Path, tmp_p
     new.folder.open(new.about)
     with pytest.raises(UsageError, match="be of the same points"):
         new.folder.merge(whole)
+
+
+def test_a_training_leaves_torch_as_it_was(backbone: Path, tmp_path: Path) -> None:
+    """A row that was trained in this process is scored like one that another process trained."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+    try:
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.benchmark = True
+        assert work(toy(backbone, ROWS[:1]), tmp_path / "out").do()
+        assert torch.get_float32_matmul_precision() == "medium" and torch.backends.cudnn.benchmark
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def test_other_training_is_another_row(backbone: Path, whole: Path) -> None:

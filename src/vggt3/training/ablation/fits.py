@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -161,9 +160,9 @@ def train(
     ablation: Ablation,
     scenery: Scenery,
     device: torch.device,
-    folder: Path,
-) -> tuple[Path, dict[str, Any]]:
-    """Train one adapter; returns its file in ``folder``, hidden, and what to say of it.
+    draft: Path,
+) -> dict[str, Any]:
+    """Train one adapter into the file ``draft``; returns what to say of it.
 
     The steps, the scenes and the random numbers are those of ``vggt3 fit`` with these settings.
     Where the loss stops being finite, the weights from before that step are kept and it is said.
@@ -179,7 +178,7 @@ def train(
     if device.type != "cuda":
         learning = replace(learning, compile=False, record=False)
     module = Fitting(loaded, learning, settings.optimizer, settings.loss, settings.seed)
-    log = folder / f".{os.getpid()}.log"
+    log = draft.with_suffix(".log")
     lines = _Log(settings.report_every, log)
     # The deadline decides first whether a step is the last, and the others act on it.
     callbacks: list[Callback] = [Deadline(settings.seconds)] if settings.seconds > 0 else []
@@ -199,9 +198,8 @@ def train(
         told |= {"scenes": lines.scenes, "problem": problem, "log": log.read_text("utf-8")}
     finally:
         log.unlink(missing_ok=True)
-    file = folder / f".{os.getpid()}.safetensors"
-    weights_saving.save_adapter(file, loaded.model, backbone=loaded.fingerprint, record=told)
-    return file, {**told, "content": read_header(file).content}
+    weights_saving.save_adapter(draft, loaded.model, backbone=loaded.fingerprint, record=told)
+    return {**told, "content": read_header(draft).content}
 
 
 def _trainer(

@@ -61,6 +61,11 @@ class Folder:
         self.token = os.urandom(5).hex()
         """Of this process's own files."""
 
+    @property
+    def draft(self) -> Path:
+        """Where this process puts an adapter before it has a name."""
+        return self.path / FITS / f".{self.token}.safetensors"
+
     def open(self, about: Mapping[str, Any]) -> None:
         """Make the folder, or hold it to what its scores depend on.
 

@@ -74,8 +74,6 @@ class Work:
         self.units = self._units()
         self.began = time.monotonic()
         self.failed: list[str] = []
-        self.longest = 0.0
-        """Seconds of this process's longest training so far."""
 
     @property
     def about(self) -> dict[str, Any]:
@@ -143,7 +141,7 @@ class Work:
         while not self.done(unit):
             fitted = next((f for f in self.fitted(unit) if f.adapter or f is SHIPPED), None)
             if fitted is None:
-                if not self._left(max(self.ablation.training.seconds, self.longest)):
+                if not self._left(self._longest()):
                     return False
                 fitted = self._train(unit)
             for key, row in unit.rows:
@@ -167,11 +165,10 @@ class Work:
                 adapter.unlink()
 
     def _train(self, unit: Unit) -> Fitted:
-        scratch = self.folder.path / "fits"
-        file, facts = fits.train(unit.fit, self.ablation, self.scenery, self.device, scratch)
+        draft = self.folder.draft
+        facts = fits.train(unit.fit, self.ablation, self.scenery, self.device, draft)
         facts |= self.origin
-        self.longest = max(self.longest, facts["seconds"])
-        fitted = self.folder.add_fit(unit.fit.row.name, unit.fit.key, file, facts)
+        fitted = self.folder.add_fit(unit.fit.row.name, unit.fit.key, draft, facts)
         told = f"{facts['steps']} steps, {facts['scenes']} scenes in {facts['seconds']} s"
         self.say(f"  trained: {told}" + (f"; {facts['problem']}" if facts["problem"] else ""))
         self._free()
@@ -254,6 +251,12 @@ class Work:
         if self.leg.minutes is None:
             return True
         return time.monotonic() - self.began + seconds <= 60 * self.leg.minutes
+
+    def _longest(self) -> float:
+        """Seconds that a training may take, as far as is known."""
+        done = [f for unit in self.units for f in self.folder.fits(unit.fit.key)]
+        known = [float(fitted.facts["seconds"]) for fitted in done]
+        return max([self.ablation.training.seconds, *known])
 
     def _free(self) -> None:
         if self.device.type == "cuda":
