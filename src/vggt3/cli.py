@@ -39,6 +39,10 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.commands.reconstruct:reconstruct",
         "turn photos or a video into cameras, depth maps and a point cloud",
     ),
+    "export": Entry(
+        "vggt3.commands.export:export",
+        "write a scene for COLMAP, nerfstudio or as GLB",
+    ),
     "demo": Entry(
         "vggt3.commands.demo:demo",
         "photograph a procedural room and reconstruct it on the CPU",

@@ -18,6 +18,14 @@ PATCH = 14
 """Side of a patch in pixels: every image size inside the model is a multiple of it."""
 
 
+def even_pieces(count: int, most: int) -> list[int]:
+    """Sizes of the fewest pieces of ``count`` things, at most ``most`` in one, that differ by at
+    most 1, larger ones first; one piece of none where there is nothing."""
+    pieces = max(1, -(-count // most))
+    base, extra = divmod(count, pieces)
+    return [base + (n < extra) for n in range(pieces)]
+
+
 @dataclass(frozen=True)
 class ViewGroup:
     """Views of one image size (one patch grid). A scene is one or more groups."""
@@ -61,9 +69,10 @@ class ViewGroup:
         return self.images.shape[-2] // PATCH, self.images.shape[-1] // PATCH
 
     def chunks(self, views: int) -> Iterator[ViewGroup]:
-        """The group in pieces of at most ``views`` views, in order."""
-        for start in range(0, max(len(self.ids), 1), views):
-            stop = start + views
+        """The group in pieces of at most ``views`` views, as even as can be, in order."""
+        stop = 0
+        for size in even_pieces(len(self.ids), views):
+            start, stop = stop, stop + size
             weight = None if self.weight is None else self.weight[:, start:stop]
             yield ViewGroup(self.images[:, start:stop], self.ids[start:stop], weight)
 

@@ -52,14 +52,27 @@ def test_adding_and_finishing(dtype: torch.dtype) -> None:
     found = maps.launch_add_bias(x, bias, add)
     exact = x.double() + add.double() + bias.double()[:, None, None]
     assert relative(found.double(), exact) < LIMITS[dtype]
-    last = nn.Conv2d(20, 4, 1, device=PLACE)
-    shift = draw(1, 20, 4, 5, dtype=dtype)
-    found = maps.launch_finish(x, shift, last)
-    assert last.bias is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_finishing(channels: int, dtype: torch.dtype) -> None:
+    """From what was read on in fp32, the smallest values' relative precision with it."""
+    last = nn.Conv2d(20, channels + 1, 1, device=PLACE)
+    nn.init.normal_(last.bias, std=1e-3)  # type: ignore[arg-type]
+    last.weight.data[-2] *= 1e-4
+    x, shift = draw(3, 20, 4, 5, dtype=dtype), draw(1, 20, 4, 5, dtype=dtype)
+    values, confidence = maps.launch_finish(x, shift, last)
     exact = relu(x.double() + shift.double())
+    assert last.bias is not None
     exact = conv2d(exact, last.weight.double(), last.bias.double())
-    assert found.dtype == torch.float32
-    assert relative(found.double(), exact) < 2e-6  # fp32 from what was read on
+    assert relative(confidence.double(), 1 + exact[:, -1].exp()) < 2e-6
+    points = exact[:, :-1].sign() * exact[:, :-1].abs().expm1()
+    wanted = exact[:, 0].exp() if channels == 1 else points.movedim(1, -1)
+    assert values.dtype == torch.float32
+    assert relative(values.double(), wanted) < 2e-6
+    if channels == 3:
+        assert relative(values[..., 2].double(), wanted[..., 2]) < 2e-6
 
 
 @pytest.mark.parametrize("whole", [True, False])

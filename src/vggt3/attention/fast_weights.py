@@ -68,9 +68,12 @@ def newton_schulz(
     tall = gradient.shape[-2] > gradient.shape[-1]
     x = gradient.transpose(-1, -2) if tall else gradient
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + NORM_EPSILON)
+    shape, x = x.shape, x.reshape(-1, *x.shape[-2:])
     for _ in range(steps):
         square = x @ x.transpose(-1, -2)
-        x = a * x + (b * square + c * (square @ square)) @ x
+        mixed = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, mixed, x, beta=a)
+    x = x.view(shape)
     return x.transpose(-1, -2) if tall else x
 
 

@@ -163,6 +163,7 @@ class Engine:
         features = Features(self.model, plan, chunked, host, copies)
         conduct = Conduct(
             keep=plan.keep,
+            ahead=True,
             observe=observe,
             shelf=(lambda: HostShelf(host, copies)) if plan.host_tokens else dict,
             feature=features.keep,

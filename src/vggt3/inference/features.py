@@ -45,7 +45,9 @@ class Features:
         if self.plan.features == "replay":
             group = self.chunked.groups[chunk]
             again = Views((group,), self.chunked.total)
-            return self.model.read(again, Conduct(keep=False), memory, own=True).features[0]
+            return self.model.read(
+                again, Conduct(keep=False, ahead=True), memory, own=True
+            ).features[0]
         shelf = self.near if chunk < self.plan.near else self.far
         found: list[Tensor | Projected] = []
         for slot in range(self.slots):

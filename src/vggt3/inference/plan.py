@@ -17,6 +17,7 @@ from vggt3 import checks
 from vggt3.inference.measure import Scale, Sizes, measure, patches, working_bytes
 from vggt3.inference.options import Wishes, show_bytes
 from vggt3.model.vggt3 import VGGT3
+from vggt3.types import even_pieces
 
 CHUNKS = (64, 32, 16, 8), (4, 2, 1)
 """Views at a time: small chunks only where nothing else helps."""
@@ -215,8 +216,8 @@ class _Planner:
     def _pieces(self, chunk: int) -> Iterator[tuple[int, int]]:
         """(views, patches of each) of every chunk."""
         for size, count in self.counts.items():
-            for start in range(0, count, chunk):
-                yield min(chunk, count - start), patches(size)
+            for views in even_pieces(count, chunk):
+                yield views, patches(size)
 
     def _feature_bytes(self, mode: _Mode, views: int, view_patches: int) -> int:
         if mode.replay:

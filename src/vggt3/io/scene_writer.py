@@ -86,7 +86,7 @@ class SceneWriter:
         )
         photo = self._photos.photos[view.index]
         self._cloud.add(view, photo.image)
-        self._archive.add(photo.name, view)
+        self._archive.add(photo.name, view, photo.image)
         if view.index in self._shown:
             self._strip[view.index] = strip_entry(photo.name, view, photo.image)
         self._waiting.discard(view.index)

@@ -11,6 +11,9 @@ from vggt3.attention.kernels.softmax import attend
 from vggt3.attention.memory import State
 from vggt3.attention.rope import Rope
 
+Carried = tuple[Tensor, Tensor | None]
+"""Tokens, and their LayerNorm that the next block begins with, where that was made already."""
+
 
 class Mlp(nn.Module):
     """Linear → exact GELU → Linear, ratio 4 unless told."""
@@ -80,10 +83,19 @@ class Residual(nn.Module):
         self.mlp = Mlp(width)
         self.ls2 = LayerScale(width, scale)
 
-    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Add what attention gave, then the MLP."""
+    def finish(
+        self,
+        x: Tensor,  # [..., C]
+        mixed: Tensor,  # [..., C]
+        then: nn.LayerNorm | None = None,
+    ) -> Carried:
+        """Add what attention gave, then the MLP; with the LayerNorm ``then`` of the next block,
+        its output too, while the tokens are at hand."""
         x, normed = rows.add_norm(x, mixed, self.ls1.gamma, self.norm2)
-        return rows.add_scaled(x, self.mlp(normed), self.ls2.gamma)
+        grown = self.mlp(normed)
+        if then is None:
+            return rows.add_scaled(x, grown, self.ls2.gamma), None
+        return rows.add_norm(x, grown, self.ls2.gamma, then)
 
 
 class Block(Residual):
@@ -104,8 +116,13 @@ class Block(Residual):
         self,
         x: Tensor,  # [B, N, C]
         rope: Rope | None = None,
-    ) -> Tensor:
-        return self.finish(x, self.attn(self.norm1(x), rope))
+        normed: Tensor | None = None,
+        then: nn.LayerNorm | None = None,
+    ) -> Carried:
+        """The tokens after the block, and their LayerNorm ``then`` where it is given; ``normed``
+        is this block's own first one, if the block before has made it."""
+        normed = self.norm1(x) if normed is None else normed
+        return self.finish(x, self.attn(normed, rope), then)
 
 
 class GlobalBlock(Residual):
@@ -118,6 +135,8 @@ class GlobalBlock(Residual):
         x: Tensor,  # [B, V_c, P, C]
         projection: Projection,
         state: State,
-    ) -> Tensor:
-        """The block's output for views whose projection is given: [B, V_c, P, C]."""
-        return self.finish(x, self.attn.read(projection, state))
+        then: nn.LayerNorm | None = None,
+    ) -> Carried:
+        """The block's output for views whose projection is given: [B, V_c, P, C], and its
+        LayerNorm ``then``."""
+        return self.finish(x, self.attn.read(projection, state), then)

@@ -66,6 +66,6 @@ class CameraHead(nn.Module):
         plain = layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
         x = gate * (plain * (1 + scale) + shift) + tokens
         for block in self.trunk:
-            x = block(x)
+            x, _ = block(x)
         step: Tensor = self.branch(self.trunk_norm(x))
         return step.to(torch.promote_types(step.dtype, torch.float32))

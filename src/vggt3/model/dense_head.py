@@ -51,7 +51,7 @@ class Fusion(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """``channels`` values and a confidence ≥ 1 per pixel, for each view by itself."""
+    """A depth (1 channel) or a point (3) and a confidence per pixel, for each view by itself."""
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
@@ -92,15 +92,14 @@ class DenseHead(nn.Module):
         grid: tuple[int, int],
         size: tuple[int, int],  # image height, width
     ) -> tuple[Tensor, Tensor]:
-        """Raw values [N, channels, H, W] in fp32, and confidence [N, H, W] = 1 + exp."""
-        x = self.finish(self.decode(features, grid, size))
-        return x[:, :-1], 1 + x[:, -1].exp()
+        """Depth [N, H, W] > 0 or points [N, H, W, 3], and confidence [N, H, W] ≥ 1, in fp32."""
+        return self.finish(self.decode(features, grid, size))
 
     def finish(
         self,
         x: Tensor,  # [N, features/2, H, W]
-    ) -> Tensor:
-        """What :meth:`decode` gave, as raw values and confidence [N, channels + 1, H, W]."""
+    ) -> tuple[Tensor, Tensor]:
+        """Values and confidence from what :meth:`decode` gave."""
         height, width = x.shape[-2:]
         where = maps.uv_embedding(height, width, x.shape[1], width / height, x)
         return maps.finish(self.output2, self.output3, x, EMBEDDING_SCALE * where[None])
@@ -139,13 +138,3 @@ def _conv(layers: nn.ModuleList, n: int) -> nn.Conv2d:
     found = layers[n]
     assert isinstance(found, nn.Conv2d)
     return found
-
-
-def activate_depth(raw: Tensor) -> Tensor:
-    """[N, 1, H, W] → depth [N, H, W] > 0."""
-    return raw[:, 0].exp()
-
-
-def activate_points(raw: Tensor) -> Tensor:
-    """[N, 3, H, W] → points [N, H, W, 3] in the world frame: sign(x)·(exp|x| - 1)."""
-    return (raw.sign() * raw.abs().expm1()).movedim(1, -1)

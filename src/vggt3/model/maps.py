@@ -71,8 +71,9 @@ def finish(
     last: nn.Conv2d,
     x: Tensor,  # [N, C, H, W]
     where: Tensor,  # [1, C, H, W]
-) -> Tensor:
-    """last(ReLU(conv(x + where))) in fp32 or wider: [N, channels, H, W].
+) -> tuple[Tensor, Tensor]:
+    """last(ReLU(conv(x + where))) in fp32 or wider, activated: of two channels depth [N, H, W] =
+    exp, of four points [N, H, W, 3] = sign·(exp|·| - 1); and confidence [N, H, W] = 1 + exp.
 
     ``where`` passes through the convolution by itself, once for all views.
     """
@@ -80,8 +81,12 @@ def finish(
     x = _without_bias(conv, x)
     if fused(x):
         return launch_finish(x, shift, last)
-    out: Tensor = last(relu(x + shift).to(last.weight.dtype))
-    return out.to(torch.promote_types(out.dtype, torch.float32))
+    raw: Tensor = last(relu(x + shift).to(last.weight.dtype))
+    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+    values, confidence = raw[:, :-1], 1 + raw[:, -1].exp()
+    if values.shape[1] == 1:
+        return values[:, 0].exp(), confidence
+    return (values.sign() * values.abs().expm1()).movedim(1, -1), confidence
 
 
 def patch_rows(
@@ -229,23 +234,25 @@ def launch_add_bias(x: Tensor, bias: Tensor, add: Tensor) -> Tensor:
     return out
 
 
-def launch_finish(x: Tensor, shift: Tensor, last: nn.Conv2d) -> Tensor:
+def launch_finish(x: Tensor, shift: Tensor, last: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """The kernel of :func:`finish`: x [N, E, H, W] and shift [1, E, H, W], channels last."""
     from vggt3.model import maps_triton
 
     count, channels, height, width = x.shape
     assert last.bias is not None
-    outputs = last.weight.shape[0]
-    out = x.new_empty(count, outputs, height, width, dtype=torch.float32)
+    outputs = last.weight.shape[0] - 1
+    confidence = x.new_empty(count, height, width, dtype=torch.float32)
+    shape = (count, height, width) if outputs == 1 else (count, height, width, outputs)
+    values = x.new_empty(shape, dtype=torch.float32)
     shift = shift.contiguous(memory_format=torch.channels_last)
     block, tile = _blocks(channels)
     pixels = height * width
     with torch.cuda.device_of(x):
         maps_triton.finish[(-(-count * pixels // tile),)](
-            x, shift, last.weight, last.bias, out, count * pixels, pixels, channels,
+            x, shift, last.weight, last.bias, values, confidence, count * pixels, pixels, channels,
             outputs=outputs, tile=tile, block=block, num_warps=4,
         )  # fmt: skip
-    return out
+    return values, confidence
 
 
 def launch_patches(

@@ -90,20 +90,33 @@ def add_bias(
 
 
 @triton.jit
+def signed_log(x):
+    """sign(x)·(exp|x| - 1), exact for small x."""
+    size = tl.abs(x)
+    grown = tl.where(size < 0.01, size * (1 + size * (0.5 + size / 6)), tl.exp(size) - 1)
+    return tl.where(x < 0, -grown, grown)
+
+
+@triton.jit
 def finish(
-    x, shift, weight, bias, out, count, pixels, channels,
+    x, shift, weight, bias, values, confidence, count, pixels, channels,
     outputs: tl.constexpr, tile: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    """ReLU(x + shift) through the last 1×1: planes [N, outputs, H·W] of fp32."""
+    """ReLU(x + shift) through the last 1×1: ``outputs`` values of a pixel, and a confidence."""
     here = tl.program_id(0).to(tl.int64) * tile + tl.arange(0, tile)
     lane = tl.arange(0, block)
     known, live = lane < channels, here < count
     both = live[:, None] & known[None, :]
-    image, pixel = here // pixels, here % pixels
     value = tl.load(x + here[:, None] * channels + lane[None, :], mask=both, other=0.0)
-    moved = tl.load(shift + pixel[:, None] * channels + lane[None, :], mask=both, other=0.0)
-    value = tl.maximum(value.to(tl.float32) + moved.to(tl.float32), 0.0)
-    for n in tl.static_range(outputs):
+    place = (here % pixels)[:, None] * channels + lane[None, :]
+    value = value.to(tl.float32) + tl.load(shift + place, mask=both, other=0.0).to(tl.float32)
+    value = tl.maximum(value, 0.0)
+    for n in tl.static_range(outputs + 1):
         w = tl.load(weight + n * channels + lane, mask=known, other=0.0).to(tl.float32)
         found = tl.sum(value * w[None, :], 1) + tl.load(bias + n).to(tl.float32)
-        tl.store(out + (image * outputs + n) * pixels + pixel, found, mask=live)
+        if n == outputs:
+            tl.store(confidence + here, 1 + tl.exp(found), mask=live)
+        elif outputs == 1:
+            tl.store(values + here, tl.exp(found), mask=live)
+        else:
+            tl.store(values + here * outputs + n, signed_log(found), mask=live)

@@ -12,7 +12,7 @@ from vggt3.attention.registry import LayerSpec, plan_layers
 from vggt3.model.aggregator import Aggregator
 from vggt3.model.camera_head import CameraHead
 from vggt3.model.config import ModelConfig
-from vggt3.model.dense_head import DenseHead, activate_depth, activate_points
+from vggt3.model.dense_head import DenseHead
 from vggt3.model.encoder import Encoder
 from vggt3.model.scene import Conduct, Memory, Scene, Trunk
 from vggt3.types import ViewGroup, Views
@@ -123,9 +123,9 @@ class VGGT3(nn.Module):
         depth, depth_confidence = self.depth_head(for_depth, group.grid, group.size)
         points, points_confidence = self.point_head(for_points, group.grid, group.size)
         return DenseMaps(
-            activate_depth(depth).unflatten(0, shape),
+            depth.unflatten(0, shape),
             depth_confidence.unflatten(0, shape),
-            activate_points(points).unflatten(0, shape),
+            points.unflatten(0, shape),
             points_confidence.unflatten(0, shape),
         )
 

@@ -51,7 +51,8 @@ def test_rows_hang_together(tmp_path: Path) -> None:
         assert row.facts["plan"]["views"] == str(row.views)
         # Weights, torch and all are resident, so more than the model alone and less than a desk.
         assert row.peak_bytes is None or 50e6 < row.peak_bytes < 64e9
-    assert found[1].facts["flops"] > 2.9 * found[0].facts["flops"]
+    # The dense heads' embeddings are done once for all views, and so small a model sees that.
+    assert 2.0 < found[1].facts["flops"] / found[0].facts["flops"] < 3
 
 
 def test_a_file_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,13 +212,14 @@ def launch_convolve(
     from vggt3.attention.kernels import rows_triton
 
     channels, side = rows.shape[-1], weight.shape[-1]
+    taps = weight.flatten(1).t().contiguous()  # [side², C]
     out = rows.new_empty(rows.shape)
     count = rows.numel() // channels
     block = min(128, 1 << (channels - 1).bit_length())
     tile = AT_ONCE // block
     with torch.cuda.device_of(rows):
         rows_triton.convolve[-(-count // tile), -(-channels // block)](
-            rows, weight, out, count, rows.stride(-2), channels, special + grid[0] * grid[1],
+            rows, taps, out, count, rows.stride(-2), channels, special + grid[0] * grid[1],
             special, *grid, side=side, tile=tile, block=block, num_warps=4,
         )  # fmt: skip
     return out

@@ -143,7 +143,7 @@ def convolve(
         there = live & is_patch & (r >= 0) & (r < grid_rows) & (c >= 0) & (c < columns)
         place = (start + down * columns + right)[:, None] * by_row + channel[None, :]
         value = tl.load(rows + place, mask=there[:, None] & known[None, :], other=0.0)
-        w = tl.load(weight + channel * (side * side) + tap, mask=known, other=0.0)
+        w = tl.load(weight + tap * channels + channel, mask=known, other=0.0)
         total += value.to(tl.float32) * w.to(tl.float32)[None, :]
     total = total * tl.sigmoid(total)
     place = start[:, None] * channels + channel[None, :]

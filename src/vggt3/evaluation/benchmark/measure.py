@@ -33,7 +33,9 @@ USUAL_SHARE = 0.4
 
 
 class Discard:
-    """A sink that lets every result go."""
+    """A sink that lets every result go, where it was computed."""
+
+    on_device = True
 
     def cameras(self, cameras: Cameras) -> None:
         """Let the cameras go."""

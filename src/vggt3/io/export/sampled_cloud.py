@@ -22,6 +22,8 @@ class Cloud:
     """[N, 3] float32, world frame, scene units."""
     rgb: Tensor
     """[N, 3] uint8."""
+    origin: Tensor | None = None
+    """[N, 2] int64: the view that each point came from, and its pixel there, row by row."""
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
@@ -123,7 +125,8 @@ class SampledCloud:
             rows = _least(rows[rows["confidence"] >= level], self.max_points)
         rows = rows[np.argsort(rows["place"])]
         xyz, rgb = np.array(rows["xyz"], order="C"), np.array(rows["rgb"], order="C")
-        return Cloud(torch.from_numpy(xyz), torch.from_numpy(rgb))
+        origin = np.stack([rows["place"] >> 32, rows["place"] & 0xFFFFFFFF], axis=-1)
+        return Cloud(torch.from_numpy(xyz), torch.from_numpy(rgb), torch.from_numpy(origin))
 
     def _thin(self) -> None:
         held = np.concatenate(self._rows) if self._rows else np.empty(0, _ROW)
