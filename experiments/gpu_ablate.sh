@@ -28,15 +28,13 @@ pack() {  # a file that changes meanwhile is tar's code 1: it is replaced whole,
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
 shares=$((gpus > 1 ? gpus : 1))
 cores=$(nproc)
-while sleep 60; do pack; done &
+while sleep 60; do pack; done >/dev/null 2>&1 &
 packer=$!
 legs=()
 for ((n = 1; n <= shares; n++)); do
-  device=auto
-  [ "$gpus" -gt 0 ] && device=cuda:$((n - 1))
-  "$python" -m vggt3 ablate "$@" -o "$work" --row "$n/$shares" --minutes "$minutes" \
-    --device "$device" --cache "${CACHE:-/tmp/rooms}" \
-    --workers $((gpus > 0 ? (cores - 1) / shares : 0)) >"/tmp/ablate-$n.log" &
+  CUDA_VISIBLE_DEVICES=$((n - 1)) "$python" -m vggt3 ablate "$@" -o "$work" \
+    --row "$n/$shares" --minutes "$minutes" --cache "${CACHE:-/tmp/rooms}" \
+    --workers $((gpus > 0 ? (cores - 1) / shares : 0)) >/dev/null &
   legs+=($!)
 done
 failed=0

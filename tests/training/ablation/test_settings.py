@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import ROOT
 from tests.training.ablation.toy import EXAM, ROWS, TRAINING, toy, work
 from vggt3.checks import UsageError
+from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import open_model
+from vggt3.model.weights_saving import save_adapter
 from vggt3.training.ablation import settings
 from vggt3.training.ablation.options import Leg
 
@@ -78,6 +83,31 @@ def test_a_row_that_cannot_be_is_found_before_any_is_trained(
     with pytest.raises(UsageError, match=told):
         work(toy(backbone, [*ROWS, {"name": "x", **row}]), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_row_without_an_adapter_to_begin_from(backbone: Path, tmp_path: Path) -> None:
+    shutil.copy(backbone, tmp_path / "toy.safetensors")
+    with pytest.raises(UsageError, match="the adapter of a row must name an adapter"):
+        work(toy(tmp_path / "toy.safetensors"), tmp_path / "out")
+    rows = [{"name": "a", "attention": "ttt_mlp", "train": False}]
+    with pytest.raises(UsageError, match="vggt3 fit --attention ttt_mlp makes one"):
+        work(toy(backbone, rows, against="a"), tmp_path / "out")
+
+
+def test_another_softmax_adapter_makes_other_rows(backbone: Path, tmp_path: Path) -> None:
+    """Though the backbone is the same: training begins from it, or it is what is scored."""
+    rows = [*ROWS, {"name": "shipped", "attention": "softmax", "train": False}]
+    for name in ("toy.safetensors", "toy.softmax.safetensors"):
+        shutil.copy(backbone.parent / name, tmp_path)
+    ablation = toy(tmp_path / "toy.safetensors", rows)
+    before = work(ablation, tmp_path / "out").keys
+    model = open_model(ModelChoice(str(tmp_path / "toy.safetensors"), attention="softmax")).model
+    with torch.no_grad():
+        model.aggregator.block(1).attn.proj.bias.add_(1.0)
+    save_adapter(tmp_path / "toy.softmax.safetensors", model)
+    after = work(ablation, tmp_path / "out").keys
+    assert before.backbone.fingerprint == after.backbone.fingerprint
+    assert all(before.row(row) != after.row(row) for row in ablation.rows)
 
 
 def test_an_unknown_set(backbone: Path, tmp_path: Path) -> None:

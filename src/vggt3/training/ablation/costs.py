@@ -74,7 +74,7 @@ def _scored(work: Work, row: RowSettings, unit: Unit) -> int:
 
 def _parameters(work: Work, spec: LayerSpec) -> int:
     with own_randomness():
-        layer = spec.build(work.backbone.model.width, work.backbone.model.heads, 0)
+        layer = spec.build(work.keys.config.width, work.keys.config.heads, 0)
     return sum(p.numel() for p in layer.parameters())
 
 

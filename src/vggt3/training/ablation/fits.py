@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +13,16 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from vggt3 import checks
-from vggt3.attention.registry import LayerSpec, options_of, plan_layers
 from vggt3.data.procedural.bank import Bank
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.evaluation.benchmark.machine import device_name
 from vggt3.evaluation.record import source_version
 from vggt3.model import weights_saving
 from vggt3.model.choice import ModelChoice
-from vggt3.model.opening import LoadedModel, same_tensors, start_model
-from vggt3.model.weight_files import Header, read_header
+from vggt3.model.opening import LoadedModel, start_model
+from vggt3.model.weight_files import read_header
 from vggt3.training import compiling
+from vggt3.training.ablation.keys import spelled
 from vggt3.training.ablation.settings import Ablation, RowSettings, TrainingSettings
 from vggt3.training.callbacks import Deadline
 from vggt3.training.cli import TRAINER
@@ -34,13 +30,6 @@ from vggt3.training.data import ProceduralData
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import Lines
 from vggt3.training.module import NotFinite
-
-EXAM_SWEEPS = 2
-"""What ``auto`` sweeps are in the exam: scenes have fewer than 1000 views."""
-ALIKE = ("compile", "record", "checkpointing", "workers", "val_recipe", "val_batches", "val_seed")
-"""Settings of how a step is computed, not of what it computes: they make no other training."""
-
-Data = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,76 +45,6 @@ class Fit:
     def trained(self) -> bool:
         """False for an adapter that is taken as it ships."""
         return self.row.train
-
-
-def spelled(specs: tuple[LayerSpec, ...]) -> list[Any]:
-    """Backends and all their options, the defaults too: equal for layers that are equal."""
-    found = []
-    for spec in specs:
-        defaults = {name: p.default for name, p in options_of(spec.name).items()}
-        found.append([spec.name, {**defaults, **dict(spec.options)}])
-    return found
-
-
-def hashed(data: Any) -> str:
-    """Ten hexadecimal digits that stand for plain data."""
-    text = json.dumps(data, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-class Keys:
-    """What makes two trainings, or two rows, the same."""
-
-    def __init__(self, ablation: Ablation, backbone: Header, scenes: str) -> None:
-        """``scenes`` says in words what is learned from."""
-        self.config, self.fingerprint = backbone.model, backbone.fingerprint
-        training = asdict(ablation.training)
-        del training["report_every"]
-        training["data"].pop("textures")
-        for group in ("data", "learning"):
-            training[group] = {k: v for k, v in training[group].items() if k not in ALIKE}
-        self.training = {**training, "scenes": scenes}
-
-    def specs(self, row: RowSettings, examined: bool = True) -> tuple[LayerSpec, ...]:
-        """Each layer's backend and options, in the exam or in training.
-
-        Raises:
-            UsageError: a backend or option that does not exist; says which row's.
-        """
-        try:
-            options = row.examined if examined else row.options
-            return plan_layers(row.attention, options, self.config.layers)
-        except checks.UsageError as error:
-            raise checks.UsageError(f"row '{row.name}': {error}") from error
-
-    def check(self, row: RowSettings) -> None:
-        """Hold a row to its backends before anything is trained.
-
-        Raises:
-            UsageError: a value that a backend refuses, or an option that cannot wait for the exam,
-                since the trained tensors depend on it.
-        """
-        pairs = zip(self.specs(row, False), self.specs(row), strict=True)
-        for before, after in dict.fromkeys(pairs):
-            try:
-                same = same_tensors(before, after, self.config.width, self.config.heads)
-            except checks.UsageError as error:
-                raise checks.UsageError(f"row '{row.name}': {error}") from error
-            told = "leave the trained tensors as they are (else it belongs into options)"
-            checks.require(same, f"inference of row '{row.name}'", told, row.inference)
-
-    def fit(self, row: RowSettings) -> str:
-        """Of the training that a row needs."""
-        training = self.training if row.train else None
-        return hashed([self.fingerprint, spelled(self.specs(row, False)), row.start, training])
-
-    def row(self, row: RowSettings) -> str:
-        """Of the row itself."""
-        specs = spelled(self.specs(row))
-        for _, options in specs:
-            if options.get("sweeps") == "auto":
-                options["sweeps"] = EXAM_SWEEPS
-        return hashed([self.fit(row), specs])
 
 
 @dataclass(frozen=True)

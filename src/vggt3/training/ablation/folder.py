@@ -78,7 +78,7 @@ class Folder:
             except OSError as error:
                 checks.fail(f"OUT '{self.path}'", "be a folder that can be written", error.strerror)
         if not (self.path / SETTINGS).exists():
-            self._write(self.path / SETTINGS, {"format": FORMAT, "about": dict(about)})
+            self._found({"format": FORMAT, "about": dict(about)})
         stored = self.about()
         for key in sorted({*about, *stored}):
             told = f"be of the same {key} ({_short(about.get(key))}) to be gone on with"
@@ -160,6 +160,19 @@ class Folder:
             beside.replace(ours)
             taken += 1
         return taken
+
+    def _found(self, content: Mapping[str, Any]) -> None:
+        """Write the settings unless another process was first."""
+        own = self.path / f".{SETTINGS}.{self.token}.own"
+        self._write(own, content)
+        try:
+            os.link(own, self.path / SETTINGS)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            own.replace(self.path / SETTINGS)
+        finally:
+            own.unlink(missing_ok=True)
 
     def _write(self, path: Path, content: Mapping[str, Any]) -> None:
         beside = path.with_name(f".{path.name}.{self.token}")

@@ -22,11 +22,10 @@ from vggt3.evaluation.rooms import Exam, read_exam
 from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions
 from vggt3.model.choice import ModelChoice
-from vggt3.model.opening import find_backbone
-from vggt3.model.weight_files import read_header
 from vggt3.training.ablation import fits
-from vggt3.training.ablation.fits import Fit, Keys, Scenery
+from vggt3.training.ablation.fits import Fit, Scenery
 from vggt3.training.ablation.folder import MOST_BYTES, SHIPPED, Fitted, Folder
+from vggt3.training.ablation.keys import Keys
 from vggt3.training.ablation.options import Leg, PictureOptions
 from vggt3.training.ablation.settings import Ablation, RowSettings
 
@@ -63,10 +62,8 @@ class Work:
             InputError: an unknown backend, option, set or backbone; a folder of something else.
         """
         self.device = self.run.resolve_device()
-        backbone = read_header(find_backbone(self.ablation.weights))
-        self.backbone = backbone
         self.scenery = Scenery.of(self.ablation.training)
-        self.keys = Keys(self.ablation, backbone, self.scenery.data().described)
+        self.keys = Keys(self.ablation, self.scenery.data().described)
         for row in self.ablation.rows:
             self.keys.check(row)
         self.examinations = self._examinations()
@@ -82,7 +79,7 @@ class Work:
             "exam": f"{self.exam.name} {self.exam.digest}",
             "canonical": not self.pictures.fast_pictures,
             "points": self.ablation.exam.points,
-            "backbone": self.backbone.fingerprint,
+            "backbone": self.keys.backbone.fingerprint,
             "precision": str(self.run.resolve_dtype(self.device)).removeprefix("torch."),
             "device": self.device.type,
         }
@@ -119,9 +116,11 @@ class Work:
 
     def do(self) -> bool:
         """Compute what is not there; False where the time ended it. Every scene's scores and
-        every training is on disk before the next is begun; a row that fails is said, and the
-        others go on."""
+        every training is on disk before the next is begun; a training that fails, or one of whose
+        rows does, is said, and the others go on."""
         self.folder.open(self.about)
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # where kernels of our own are launched
         for number, unit in enumerate(self.mine, 1):
             self.say(f"{number}/{len(self.mine)} {', '.join(row.name for _, row in unit.rows)}")
             if self.done(unit):
