@@ -62,6 +62,8 @@ def test_rows_by_shares_then_the_table(
     assert "v8, AUC@30 %, best first:" in printed.out
     assert (out / "table.md").read_text() == printed.out
     assert (out / "plot.png").stat().st_size > 1000
+    assert cli.main(["evaluate", "compare", *map(str, (out / "scores").iterdir())]) == 0
+    assert "AUC@30 %" in capsys.readouterr().out
     assert run(file, "-o", out, "--dry-run") == 0
     assert "to do: 0 trainings, 0 views to score" in capsys.readouterr().out
 

@@ -135,6 +135,13 @@ def test_shares_are_all_and_no_training_twice(backbone: Path, tmp_path: Path) ->
         assert len(shares) == len(set(shares)) == 7
 
 
+def test_the_example_of_the_page(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "ablation.md").read_text("utf-8")
+    (tmp_path / "page.yaml").write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    ablation = settings.read(tmp_path / "page.yaml")
+    assert len(work(ablation, tmp_path / "out").units) == len(ablation.rows) == 5
+
+
 def test_the_papers_ablation(tmp_path: Path) -> None:
     """The file that ships: every row can be, and each adapter is small enough to be carried."""
     ablation = settings.read(ROOT / "experiments" / "ablation.yaml")
