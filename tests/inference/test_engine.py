@@ -9,7 +9,7 @@ import torch
 
 from vggt3 import checks
 from vggt3.geometry.camera import decode_pose
-from vggt3.geometry.projection import unproject
+from vggt3.geometry.projection import project, unproject
 from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions, parse_bytes
 from vggt3.inference.plan import make_plan
@@ -74,6 +74,21 @@ def test_engine_equals_forward(backend: str, points_from: str) -> None:
                     confidence = maps.depth_confidence[0, n]
                 assert relative(found.points, points) < 1e-5
                 assert relative(found.points_confidence, confidence) < 1e-5
+
+
+def test_cameras_count_pixels_from_the_corner_whatever_the_heads_do() -> None:
+    """Points project to the centres of their pixels, also with heads of whole pixels."""
+    model = loud(VGGT3.build(replace(TINY, pixel_offset=0.0), "ttt_shortconv"))
+    kept = Kept()
+    Engine(model, RunOptions("cpu")).run(Views.from_list(photos()[:1]), kept)
+    pixels, _ = project(
+        kept.views[0].points.double(),
+        kept.found.intrinsics[0].double(),
+        kept.found.camera_from_world[0].double(),
+    )
+    height, width = SIZES[0]
+    assert torch.allclose(pixels[0, :, 0], torch.arange(width).double() + 0.5, atol=1e-3)
+    assert torch.allclose(pixels[:, 0, 1], torch.arange(height).double() + 0.5, atol=1e-3)
 
 
 def test_other_views_may_come_in_any_order() -> None:

@@ -31,6 +31,9 @@ from vggt3.model.scene import Conduct, Memory, Observer
 from vggt3.model.vggt3 import VGGT3, DenseMaps, Projected
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
+PIXEL_CENTRE = 0.5
+"""Of the cameras and points that are handed over (docs/conventions.md)."""
+
 
 @dataclass
 class Clock:
@@ -203,7 +206,11 @@ class Engine:
             torch.cuda.empty_cache()
 
     def _cameras(self, pose: Tensor, views: Views) -> Cameras:
-        """Decode each view's pose at its own size, on the CPU in fp32."""
+        """Decode each view's pose at its own size, on the CPU in fp32.
+
+        Heads whose pixels are whole numbers (``pixel_offset`` 0) have the ray of pixel 0 where
+        ours has its corner: their principal point is half a pixel further in ours.
+        """
         by_id = {i: group.size for group in views.groups for i in group.ids}
         sizes = tuple(by_id[i] for i in range(views.total))
         rows = pose.float().cpu()
@@ -213,6 +220,7 @@ class Engine:
             of_size = torch.tensor([n for n, own in enumerate(sizes) if own == size])
             found = decode_pose(rows[of_size], size)
             camera_from_world[of_size], intrinsics[of_size] = found
+        intrinsics[:, :2, 2] += PIXEL_CENTRE - self.model.config.pixel_offset
         return Cameras(camera_from_world, intrinsics, sizes)
 
     def _maps(
@@ -225,8 +233,7 @@ class Engine:
             near = list(group.ids) == list(range(first, last))
             ids = slice(first, last) if near else torch.tensor(group.ids, device=self.device)
             camera_from_world, intrinsics = (x[ids] for x in cameras)
-            offset = self.model.config.pixel_offset
-            points = unproject(maps.depth[0], intrinsics, camera_from_world, offset)
+            points = unproject(maps.depth[0], intrinsics, camera_from_world, PIXEL_CENTRE)
             confidence = maps.depth_confidence[0]
         found = (maps.depth[0], maps.depth_confidence[0], points, confidence)
         return found[0].float(), found[1].float(), found[2].float(), found[3].float()
