@@ -62,6 +62,9 @@ class Work:
             InputError: an unknown backend, option, set or backbone; a folder of something else.
         """
         self.device = self.run.resolve_device()
+        fits_here = self.device.type == "cuda" or not self.pictures.fast_pictures
+        told = "be used with a CUDA device"
+        checks.require(fits_here, "--fast-pictures", told, self.device)
         self.scenery = Scenery.of(self.ablation.training)
         self.keys = Keys(self.ablation, self.scenery.data().described)
         for row in self.ablation.rows:
