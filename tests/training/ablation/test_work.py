@@ -112,7 +112,7 @@ def test_training_is_that_of_fit(backbone: Path, tmp_path: Path, start: str) -> 
     assert done.do()
     (adapter,) = (tmp_path / "out" / "fits").glob("*.safetensors")
     words = ["--weights", str(backbone), "--attention", "ttt_mlp", "--attention.hidden", "2"]
-    words += ["--data.size", "[28,28]", "--data.views", "2", "--data.scenes", "1"]
+    words += ["--data.size", "[28,42]", "--data.views", "3", "--data.scenes", "1"]
     words += ["--data.furniture", "[1,2]", "--optimizer.lr", "1e-3", "--optimizer.warmup", "1000"]
     words += ["--start", start, "--trainer.max_steps", "2", "--trainer.limit_val_batches", "0"]
     assert cli.main(["fit", "-o", str(tmp_path / "fit"), *words, "--debug"]) == 0

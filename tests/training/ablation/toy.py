@@ -17,10 +17,11 @@ from vggt3.training.ablation.folder import Folder
 from vggt3.training.ablation.settings import Ablation, parse
 from vggt3.training.ablation.work import Work
 
+# Pictures of the exam's own size: nothing that an exam leaves behind may reach the next training.
 TRAINING = {
     "steps": 2,
     "report_every": 1,
-    "data": {"views": 2, "size": [28, 28], "scenes": 1, "furniture": [1, 2]},
+    "data": {"views": 3, "size": [28, 42], "scenes": 1, "furniture": [1, 2]},
     "optimizer": {"lr": 1e-3},
 }
 EXAM = {"scenes": {"v8": 2}, "points": "none", "repeat": 0}
