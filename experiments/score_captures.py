@@ -1,4 +1,6 @@
-"""Pose accuracy on folders of posed photos: ``python experiments/score_captures.py FOLDER… --attention NAME``.
+"""Pose accuracy on folders of posed photos.
+
+    python experiments/score_captures.py FOLDER… --attention NAME
 
 Every posed photo of a capture is read once, in one scene; pairs are scored against its cameras.
 """
