@@ -1,0 +1,253 @@
+"""Where was this photo taken? A mapped scene answers, and is not changed by the question.
+
+Photos only read the settled memory. Their cameras come from the camera head over [map's camera
+tokens, one photo's], a sequence for each photo, so that no photo's answer depends on another's
+(FACTS section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vggt3 import checks
+from vggt3.geometry.alignment import Similarity
+from vggt3.geometry.camera import decode_pose
+from vggt3.geometry.projection import unproject
+from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
+from vggt3.inference.engine import Engine
+from vggt3.inference.mapping import precision
+from vggt3.inference.measure import patches, working_bytes
+from vggt3.inference.options import RunOptions, show_bytes
+from vggt3.inference.plan import CHUNKS, SLACK
+from vggt3.inference.recall import Recall
+from vggt3.inference.scene_memory import SceneMemory
+from vggt3.inference.taking import Taken, take
+from vggt3.io.sources import Source
+from vggt3.model.scene import Conduct, Observer, Trunk
+from vggt3.model.vggt3 import VGGT3
+from vggt3.types import Cameras, DenseView, Views
+
+HEAD_BYTES = 2**30
+"""Most bytes that the camera head's sequences of one turn may take."""
+HEAD_WIDTHS = 18
+"""Widths of a camera token that live at once in a block of the camera head."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a scene says of one photo."""
+
+    index: int
+    """Place among the photos asked about."""
+    camera_from_world: Tensor
+    """[3, 4] OpenCV axes; the world and its unit are the map's (the reference's where aligned)."""
+    intrinsics: Tensor
+    """[3, 3] pixels at the size that the model saw."""
+    size: tuple[int, int]
+    """(height, width) that the model saw."""
+    confidence: float
+    """In (0, 1): how likely it is that the photo shows the mapped place; nan if unknown."""
+    maps: DenseView | None
+    """Depth and points in the same unit and frame; None where not asked for."""
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """All answers, in the order of the photos."""
+
+    names: tuple[str, ...]
+    cameras: Cameras
+    """At the sizes that the model saw."""
+    original_sizes: tuple[tuple[int, int], ...]
+    """(height, width) of each photo as read."""
+    confidence: Tensor
+    """[Q] in (0, 1)"""
+    views: tuple[DenseView, ...]
+    """Dense maps of each photo; empty where not asked for."""
+
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """How photos are localised."""
+
+    fast_head: bool = False
+    """The map's camera tokens do not see the photo: far fewer operations, slightly other poses."""
+    dense: bool = True
+    """Depth and points too, not only cameras."""
+
+
+class Localizer:
+    """A scene on a device, ready for questions from any number of threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        scene: SceneMemory,
+        options: QueryOptions | None = None,
+        alignment: Similarity | None = None,
+    ) -> None:
+        """Move the scene's memory to the engine's device.
+
+        Args:
+            engine: with the model that the scene was mapped with.
+            scene: from :func:`vggt3.map` or a file.
+            options: how.
+            alignment: from the map's frame to the one in which answers shall come.
+
+        Raises:
+            DataError: a scene of another model.
+        """
+        scene.identity.hold(engine.model)
+        self.engine, self.options = engine, options or QueryOptions()
+        self.model, self.alignment = engine.model, alignment
+        self.scene = scene.to(engine.device)
+
+    def ask(
+        self, views: Views, observe: Observer = lambda stage, done, total: None
+    ) -> Iterator[Answer]:
+        """Answers chunk by chunk, in the order of the groups (B = 1, images on any device)."""
+        chunk = self.chunk([group.size for group in views.groups for _ in group.ids])
+        groups = views.chunked(chunk).groups
+        for n, group in enumerate(groups):
+            yield from self._answer(Views((group,), views.total))
+            observe("localising", n + 1, len(groups))
+
+    def chunk(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Photos at a time within the memory allowed.
+
+        Raises:
+            PlanError: the map and one photo do not fit.
+        """
+        budget = self.engine.options.resolve_memory(self.engine.device)
+        largest = max(sizes, key=patches)
+        weights = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
+        needed = 0
+        for chunk in (self.engine.options.chunk,) if self.engine.options.chunk else sum(CHUNKS, ()):
+            needed = int(SLACK * (weights + self.scene.nbytes + self._work(largest, chunk)))
+            if needed <= budget:
+                return chunk
+        checks.fail(
+            f"a map of {show_bytes(self.scene.nbytes)} and a photo",
+            f"fit {show_bytes(budget)}",
+            f"{show_bytes(needed)} at least; give more --memory or a smaller --long-side",
+            error=checks.PlanError,
+        )
+
+    def _work(self, size: tuple[int, int], chunk: int) -> int:
+        config, element = self.model.config, 4
+        tokens, work = working_bytes(self.model, size, self.engine.dtype, chunk)
+        raw = len(config.feature_layers) * 2 * config.width * element
+        return tokens * (2 * raw + 4 * config.width * element) + work + HEAD_BYTES
+
+    @torch.inference_mode()
+    def _answer(self, views: Views) -> list[Answer]:
+        """One chunk: results leave the device together, and nothing before waits for it."""
+        (group,), memory = views.groups, self.scene.memory
+        recall = Recall(self.model)
+        with precision(self.engine):
+            conduct = Conduct(keep=False, witness=recall)
+            trunk = self.model.read(views, conduct, memory)
+            pose = self._poses(trunk).float()  # [Q, 9]
+            maps = self.model.dense(trunk.features[0], group) if self.options.dense else None
+        confidence = self.scene.familiarity.confidence(recall.of(0, len(group.ids)))
+        poses, intrinsics = decode_pose(pose.cpu(), group.size)
+        dense: list[tuple[Tensor, ...]] = [()] * len(group.ids)
+        if maps is not None:
+            points, sure = maps.points[0].float(), maps.points_confidence[0]
+            if self.engine.options.points_from == "depth":
+                offset, depth = self.model.config.pixel_offset, maps.depth[0].float()
+                points = unproject(depth, intrinsics.to(depth), poses.to(depth), offset)
+                sure = maps.depth_confidence[0]
+            found = (maps.depth[0], maps.depth_confidence[0], points, sure)
+            dense = list(zip(*(tensor.float().cpu() for tensor in found), strict=True))
+        sure_of = confidence.cpu().tolist()
+        return [
+            self._aligned(
+                Answer(i, poses[n], intrinsics[n], group.size, sure_of[n], _view(i, dense[n]))
+            )
+            for n, i in enumerate(group.ids)
+        ]
+
+    def _poses(self, trunk: Trunk) -> Tensor:
+        """[Q, 9]; so many sequences at a time as their bytes allow."""
+        memory, width = self.scene.memory, 2 * self.model.config.width
+        row = (memory.camera_tokens.shape[1] + 1) * width * HEAD_WIDTHS * self.engine.dtype.itemsize
+        # The fast head has one sequence, whose mask must not outgrow it.
+        turn = max(1, HEAD_BYTES // row) if not self.options.fast_head else 64
+        found = []
+        for tokens in trunk.camera_tokens.split(turn, dim=1):
+            some = replace(trunk, camera_tokens=tokens)
+            found.append(self.model.poses(some, memory, fast=self.options.fast_head)[-1][0])
+        return torch.cat(found)
+
+    def _aligned(self, answer: Answer) -> Answer:
+        if self.alignment is None:
+            return answer
+        pose = self.alignment.apply_to_cameras(answer.camera_from_world.double()[None])[0]
+        maps = answer.maps
+        if maps is not None:
+            scale = float(self.alignment.scale)
+            points = self.alignment.apply(maps.points.flatten(0, 1)).unflatten(
+                0, maps.points.shape[:2]
+            )
+            maps = replace(maps, depth=maps.depth * scale, points=points)
+        return replace(answer, camera_from_world=pose.float(), maps=maps)
+
+
+def gap_between(first: Localizer, second: Localizer, views: Views) -> CameraGap:
+    """How far two ways to localise the same photos in the same map lie apart."""
+    one, other = (
+        torch.stack([a.camera_from_world for a in sorted(way.ask(views), key=lambda a: a.index)])
+        for way in (first, second)
+    )
+    return camera_gap(one, other, extent_of(first.scene.cameras.camera_from_world))
+
+
+def _view(index: int, maps: tuple[Tensor, ...]) -> DenseView | None:
+    return DenseView(index, *maps) if maps else None
+
+
+def localize(
+    model: VGGT3,
+    scene: SceneMemory,
+    views: Source | Views,
+    options: RunOptions | None = None,
+    *,
+    query: QueryOptions | None = None,
+    alignment: Similarity | None = None,
+    long_side: int | None = None,
+) -> Localisation:
+    """Cameras, depth and confidence of photos in a scene that has never seen them.
+
+    Args:
+        model: the one that the scene was mapped with.
+        scene: from :func:`vggt3.map` or :meth:`SceneMemory.load`; it stays as it is.
+        views: photos (a folder, a glob, files, …) or :class:`vggt3.Views` of B = 1.
+        options: device, precision, memory.
+        query: the fast camera head; cameras alone.
+        alignment: from the map's frame to the wanted one (:func:`umeyama`).
+        long_side: of photos in the model; that of the mapped ones if not given.
+
+    Raises:
+        InputError: nothing readable, a scene of another model, a map that does not fit.
+    """
+    localizer = Localizer(Engine(model, options), scene, query, alignment)
+    taken = take(views, long_side or scene.record.get("long_side") or model.config.long_side)
+    return gather(taken, localizer.ask(taken.views))
+
+
+def gather(taken: Taken, answers: Iterator[Answer]) -> Localisation:
+    """All answers in the photos' order."""
+    found = sorted(answers, key=lambda answer: answer.index)
+    cameras = Cameras(
+        torch.stack([answer.camera_from_world for answer in found]),
+        torch.stack([answer.intrinsics for answer in found]),
+        tuple(answer.size for answer in found),
+    )
+    maps = tuple(answer.maps for answer in found if answer.maps is not None)
+    confidence = torch.tensor([answer.confidence for answer in found])
+    return Localisation(taken.names, cameras, taken.original_sizes, confidence, maps)
