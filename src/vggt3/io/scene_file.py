@@ -95,7 +95,10 @@ def write_scene_file(
             checks.require(
                 whole, str(path), f"hold finite {name}", "NaN or inf", error=checks.DataError
             )
-    stored = {name: _alone(tensor) for name, tensor in packed.tensors.items()}
+    stored: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in packed.tensors.items():
+        stored[name] = _alone(tensor, places)
     header = {
         "kind": "scene",
         "format": FORMAT,
@@ -150,11 +153,14 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return header
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    """On the CPU, without gaps, in memory of its own, as safetensors wants it."""
+def _alone(tensor: Tensor, places: set[int]) -> Tensor:
+    """On the CPU, without gaps, in memory that is no other tensor's, as safetensors wants it."""
     tensor = tensor.cpu().contiguous()
-    shares = tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
-    return tensor.clone() if shares else tensor
+    part = tensor.untyped_storage().nbytes() != tensor.numel() * tensor.element_size()
+    if part or tensor.data_ptr() in places:
+        tensor = tensor.clone()
+    places.add(tensor.data_ptr())
+    return tensor
 
 
 def _checksum(header: Mapping[str, Any], stored: Tensors) -> str:
