@@ -118,7 +118,7 @@ def measure(
         start: Folder of a training run (trunk-*.safetensors, adapter.safetensors); by default the
             weights that ship.
     """
-    model = _model(attention, start)
+    model = model_of(attention, start)
     engine = Engine(model)
     inside: dict[str, Any] = {} if mix else {"outdoors": 0.0, "abstract": 0.0}
     config = ProceduralConfig(views=VIEWS, size=(168, 168), **inside)
@@ -152,7 +152,7 @@ def measure(
     print(json.dumps(report, indent=1))
 
 
-def _model(attention: str, start: Path | None) -> VGGT3:
+def model_of(attention: str, start: Path | None) -> VGGT3:
     if start is None:
         return open_model(ModelChoice(attention=attention)).model
     encoder = SHIPPED / "small.encoder.safetensors"

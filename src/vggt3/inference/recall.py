@@ -97,4 +97,5 @@ def strangers(size: tuple[int, int], count: int = STRANGERS) -> Tensor:
 
 def spread_out(count: int, most: int) -> list[int]:
     """At most ``most`` of 0..count-1, evenly."""
-    return sorted({round(n * (count - 1) / max(1, most - 1)) for n in range(min(count, most))})
+    chosen = min(count, most)
+    return sorted({round(n * (count - 1) / max(1, chosen - 1)) for n in range(chosen)})
