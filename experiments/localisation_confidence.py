@@ -153,6 +153,7 @@ def measure(
 
 
 def model_of(attention: str, start: Path | None) -> VGGT3:
+    """The shipped weights, or those of a training run, in evaluation mode."""
     if start is None:
         return open_model(ModelChoice(attention=attention)).model
     encoder = SHIPPED / "small.encoder.safetensors"

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import torch
+from localisation_confidence import QUERIES, VIEWS, model_of, photos
 
-from experiments.localisation_confidence import QUERIES, VIEWS, model_of, photos
 from vggt3.commands.parsing import CommandParser
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.inference.camera_gap import CameraGap
