@@ -21,10 +21,10 @@ from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import render
 from vggt3.data.procedural.scenes import draw_scene
 from vggt3.evaluation.localising import auroc
-from vggt3.inference.engine import Engine
 from vggt3.inference.localise import Localizer
 from vggt3.inference.mapping import map_taken, recall_of
 from vggt3.inference.recall import LEAST_GAP
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import take
 from vggt3.model.choice import ModelChoice
@@ -44,7 +44,9 @@ def photos(seed: int, index: int, config: ProceduralConfig) -> Tensor:
 
 
 @torch.inference_mode()
-def rivals(engine: Engine, scene: SceneMemory, mapped: Tensor, asked: Tensor) -> dict[str, Tensor]:
+def rivals(
+    engine: SceneEngine, scene: SceneMemory, mapped: Tensor, asked: Tensor
+) -> dict[str, Tensor]:
     """Other signals that could tell, [Q] each, larger is more familiar."""
     model, views = engine.model, Views.from_tensor(asked)
 
@@ -119,7 +121,7 @@ def measure(
             weights that ship.
     """
     model = model_of(attention, start)
-    engine = Engine(model)
+    engine = SceneEngine(model)
     inside: dict[str, Any] = {} if mix else {"outdoors": 0.0, "abstract": 0.0}
     config = ProceduralConfig(views=VIEWS, size=(168, 168), **inside)
     taken = [photos(seed, n, config) for n in range(rooms)]

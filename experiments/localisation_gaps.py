@@ -15,10 +15,10 @@ from localisation_confidence import QUERIES, VIEWS, model_of, photos
 from vggt3.commands.parsing import CommandParser
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.inference.camera_gap import CameraGap
-from vggt3.inference.engine import Engine
 from vggt3.inference.extend import distance, extend_taken
 from vggt3.inference.localise import Localizer, QueryOptions, gap_between
 from vggt3.inference.mapping import map_taken
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.taking import take
 from vggt3.types import Views
 
@@ -40,7 +40,7 @@ def measure(
         attention: Backend.
         start: Folder of a training run; by default the weights that ship.
     """
-    engine = Engine(model_of(attention, start))
+    engine = SceneEngine(model_of(attention, start))
     config = ProceduralConfig(views=VIEWS, size=(168, 168), outdoors=0.0, abstract=0.0)
     mapped = [n for n in range(VIEWS) if n not in QUERIES]
     found: dict[str, list[CameraGap]] = {"fast head": [], "half": [], "extend": []}

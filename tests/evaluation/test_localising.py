@@ -13,9 +13,9 @@ from vggt3.evaluation.localising import LocalisationRow, auroc, localisation_row
 from vggt3.evaluation.rooms import ExamScene
 from vggt3.geometry.camera import invert_pose
 from vggt3.geometry.rotation import random_rotation
-from vggt3.inference.engine import Engine
 from vggt3.inference.localise import Answer, Localizer
 from vggt3.inference.options import RunOptions
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.model.config import TINY
 from vggt3.model.vggt3 import VGGT3
 
@@ -76,7 +76,7 @@ def test_answers_that_are_right_but_for_a_known_error(monkeypatch: pytest.Monkey
         return replace(made, cameras=replace(made.cameras, camera_from_world=told[mapped]))
 
     monkeypatch.setattr(localising, "map_taken", mapping)
-    engine = Engine(VGGT3.build(TINY, "ttt_mlp").eval(), RunOptions("cpu"))
+    engine = SceneEngine(VGGT3.build(TINY, "ttt_mlp").eval(), RunOptions("cpu"))
     row = localisation_row(engine, scene, mapped, asked)
     assert row.index == 7
     assert row.map_auc == pytest.approx(100.0)
@@ -87,7 +87,7 @@ def test_answers_that_are_right_but_for_a_known_error(monkeypatch: pytest.Monkey
 
 
 def test_a_model_sits_the_exam() -> None:
-    engine = Engine(VGGT3.build(TINY, "softmax").eval(), RunOptions("cpu"))
+    engine = SceneEngine(VGGT3.build(TINY, "softmax").eval(), RunOptions("cpu"))
     row = localisation_row(engine, drawn_scene(6), [0, 1, 3, 4], [2, 5])
     assert 0 <= row.map_auc <= 100
     assert all(math.isfinite(x) for x in (row.query_rotation_deg, row.query_translation_m))

@@ -8,8 +8,8 @@ import torch
 
 from tests.model.conftest import golden as golden  # a fixture
 from vggt3.attention.registry import LayerSpec
-from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.model.blocks import LayerScale
 from vggt3.model.config import TINY
 from vggt3.model.vggt3 import VGGT3
@@ -32,7 +32,7 @@ def label(spec: LayerSpec) -> str:
 CONFIG = replace(TINY, camera_iterations=2)
 
 
-def engine_of(spec: LayerSpec, chunk: int | None = None, seed: int = 0) -> Engine:
+def engine_of(spec: LayerSpec, chunk: int | None = None, seed: int = 0) -> SceneEngine:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = VGGT3(CONFIG, (spec,) * CONFIG.layers).eval()
@@ -41,7 +41,7 @@ def engine_of(spec: LayerSpec, chunk: int | None = None, seed: int = 0) -> Engin
                 torch.nn.init.uniform_(module.gamma, 0.3, 1.0)
         for token in (model.aggregator.camera_token, model.aggregator.register_token):
             torch.nn.init.normal_(token)  # so that whose tokens a view has can be seen
-    return Engine(model, RunOptions("cpu", chunk=chunk, points_from="head"))
+    return SceneEngine(model, RunOptions("cpu", chunk=chunk, points_from="head"))
 
 
 def questions(count: int = 3, seed: int = 5) -> Views:

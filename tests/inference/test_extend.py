@@ -18,10 +18,10 @@ from vggt3.attention.memory import Delta, State
 from vggt3.attention.registry import LayerSpec
 from vggt3.attention.rope import Rope
 from vggt3.geometry.camera import decode_pose
-from vggt3.inference.engine import Engine
 from vggt3.inference.extend import distance, extend_taken, share_of
 from vggt3.inference.mapping import map_taken
 from vggt3.inference.options import RunOptions
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import take
 from vggt3.types import Views
@@ -29,7 +29,7 @@ from vggt3.types import Views
 TTT = LayerSpec("ttt_shortconv")
 
 
-def mapped(engine: Engine, count: int = 3) -> SceneMemory:
+def mapped(engine: SceneEngine, count: int = 3) -> SceneMemory:
     return map_taken(engine, take(Views.from_list(photos(count=count)), 42))
 
 
@@ -63,13 +63,13 @@ def test_the_definition(spec: LayerSpec, chunk: int) -> None:
         context = Context((0, 1), (2, 3), rope)
         for layer, state in enumerate(scene.memory.states):
             block = model.aggregator.block(layer)
-            frame = model.aggregator.frame(layer, x, rope)
+            frame, _ = model.aggregator.frame(layer, x, rope)
             projection = block.attn.project(block.norm1(frame), context)
             delta = block.attn.write(projection, state)
             expected = defined(block.attn, state, delta, share)
             for name, tensor in expected.items():
                 assert relative(grown.memory.states[layer][name], tensor) < 1e-5, (layer, name)
-            x = block.read(frame, projection, state.updated(expected))
+            x, _ = block.read(frame, projection, state.updated(expected))
         rows = torch.cat([frame[:, :, 0], x[:, :, 0]], dim=-1)
         assert relative(grown.memory.camera_tokens[:, 3:], rows) < 1e-5
         assert torch.equal(grown.memory.camera_tokens[:, :3], scene.memory.camera_tokens)

@@ -14,11 +14,11 @@ from vggt3.attention.registry import LayerSpec
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import render
 from vggt3.data.procedural.scenes import draw_scene
-from vggt3.inference.engine import Engine
 from vggt3.inference.localise import Localizer, QueryOptions
 from vggt3.inference.mapping import map_taken, recall_of
 from vggt3.inference.options import RunOptions
 from vggt3.inference.recall import Familiarity, spread_out, strangers
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.taking import take
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import open_model
@@ -35,7 +35,7 @@ def room(index: int, views: int) -> torch.Tensor:
 
 def test_the_shipped_model_knows_its_room() -> None:
     """Six photos mapped; two more of the room, and two of each of two others, are asked."""
-    engine = Engine(open_model(ModelChoice()).model, RunOptions("cpu"))
+    engine = SceneEngine(open_model(ModelChoice()).model, RunOptions("cpu"))
     mine = room(0, 8)
     scene = map_taken(engine, take(Views.from_tensor(mine[[0, 1, 3, 4, 6, 7]]), 112))
     asked = torch.cat([mine[[2, 5]], room(1, 2), room(2, 2)])

@@ -17,10 +17,10 @@ from vggt3.commands.map_scene import (
 )
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
-from vggt3.inference.engine import Engine
 from vggt3.inference.extend import check_extensible, distance, extend_taken, share_of
 from vggt3.inference.mapping import LIMIT, map_taken
 from vggt3.inference.options import RunOptions
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory, check_scene_path
 from vggt3.inference.taking import Taken
 from vggt3.io.photo_set import PhotoSet
@@ -63,7 +63,7 @@ def extend(
     known = SceneMemory.load(scene)
     check_extensible(known)
     loaded = open_for(known, model, run)
-    engine = Engine(loaded.model, run)
+    engine = SceneEngine(loaded.model, run)
     long_side = int(known.record.get("long_side") or loaded.model.config.long_side)
     side = read.long_side or long_side
     start = time.perf_counter()

@@ -19,9 +19,9 @@ from vggt3.commands.map_scene import (
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
 from vggt3.inference.alignment import Alignment, align
-from vggt3.inference.engine import Engine
 from vggt3.inference.localise import Localizer, QueryOptions
 from vggt3.inference.options import RunOptions
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.query_writer import QueryWriter
@@ -71,7 +71,7 @@ def localize(
     loaded = open_for(known, model, run)
     options = QueryOptions(fast_head=fast_head, dense=not cameras_only)
     similarity = None if aligned is None else aligned.similarity
-    localizer = Localizer(Engine(loaded.model, run), known, options, similarity)
+    localizer = Localizer(SceneEngine(loaded.model, run), known, options, similarity)
     long_side = read.long_side or known.record.get("long_side") or loaded.model.config.long_side
     with Bars(loaded.model.config.layers) as bars:
         photos = read_photos(queries, read, int(long_side), bars)

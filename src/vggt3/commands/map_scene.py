@@ -14,11 +14,12 @@ from rich.table import Table
 from vggt3 import checks
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
-from vggt3.inference.engine import Engine
+from vggt3.inference.identity import identity_of
 from vggt3.inference.localise import Localizer, QueryOptions, gap_between
 from vggt3.inference.mapping import LIMIT, check_size, map_taken
 from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.inference.recall import STRANGERS, spread_out
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import Saved, SceneMemory, check_scene_path
 from vggt3.inference.taking import Taken
 from vggt3.io.photo_set import PhotoSet
@@ -54,7 +55,7 @@ def map_scene(
     """
     check_scene_path(output, overwrite)
     loaded = open_model(model, run.resolve_device())
-    engine = Engine(loaded.model, run)
+    engine = SceneEngine(loaded.model, run)
     long_side = read.long_side or loaded.model.config.long_side
     start = time.perf_counter()
     with Bars(loaded.model.config.layers) as bars:
@@ -130,14 +131,14 @@ def open_for(scene: SceneMemory, given: ModelChoice, run: RunOptions) -> LoadedM
     """The scene's model, or an error that says which one it was."""
     loaded = open_model(choice_for(scene, given), run.resolve_device())
     scene.identity.hold(
-        loaded.model,
+        identity_of(loaded.model),
         f"the model {loaded.description} (name the scene's with --weights and --adapter: "
         f"{scene.record.get('model', scene.identity.config.preset)})",
     )
     return loaded
 
 
-def scene_rows(scene: SceneMemory, saved: Saved, loaded: LoadedModel, engine: Engine) -> Rows:
+def scene_rows(scene: SceneMemory, saved: Saved, loaded: LoadedModel, engine: SceneEngine) -> Rows:
     """What to show of a scene that was written."""
     grows = "" if scene.bounded else ", grows with the photos"
     cameras = scene.nbytes - scene.state_bytes
@@ -154,7 +155,7 @@ def scene_rows(scene: SceneMemory, saved: Saved, loaded: LoadedModel, engine: En
     ]
 
 
-def half_error(engine: Engine, scene: SceneMemory, views: Views, saved: Saved) -> str:
+def half_error(engine: SceneEngine, scene: SceneMemory, views: Views, saved: Saved) -> str:
     """What float16 changes: in the tensors, and in the answers about a few mapped photos."""
     group = views.groups[0]
     chosen = spread_out(len(group.ids), STRANGERS)

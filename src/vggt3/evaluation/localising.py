@@ -20,9 +20,9 @@ from vggt3.evaluation.rooms import ExamScene
 from vggt3.geometry.alignment import Similarity, umeyama
 from vggt3.geometry.camera import camera_centres, normalise_to_first
 from vggt3.geometry.rotation import rotation_angle
-from vggt3.inference.engine import Engine
 from vggt3.inference.localise import Localizer, QueryOptions
 from vggt3.inference.mapping import map_taken
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.taking import take
 from vggt3.metrics import PoseAccuracy, still_baseline
 from vggt3.types import Views
@@ -78,7 +78,7 @@ def split(views: int, mapped: int = MAPPED, asked: int = ASKED) -> tuple[list[in
 
 
 def localisation_row(
-    engine: Engine,
+    engine: SceneEngine,
     scene: ExamScene,
     mapped: Sequence[int],
     asked: Sequence[int],

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from vggt3 import checks
-from vggt3.geometry.camera import decode_pose
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
-from vggt3.inference.engine import Engine
-from vggt3.inference.mapping import LIMIT, check_growth, familiarity, precision, tokens_of
+from vggt3.inference.identity import identity_of
+from vggt3.inference.mapping import LIMIT, check_growth, familiarity, tokens_of
 from vggt3.inference.options import RunOptions
 from vggt3.inference.recall import Familiarity
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
 from vggt3.io.sources import Source
@@ -53,9 +53,9 @@ def extend(
         InputError: nothing readable, a scene of another model or with a survey, a memory beyond
             ``limit``.
     """
-    scene.identity.hold(model)
+    scene.identity.hold(identity_of(model))
     taken = take(views, long_side or scene.record.get("long_side") or model.config.long_side)
-    return extend_taken(Engine(model, options), scene, taken, limit)
+    return extend_taken(SceneEngine(model, options), scene, taken, limit)
 
 
 def share_of(scene: SceneMemory, tokens: int) -> float:
@@ -65,35 +65,35 @@ def share_of(scene: SceneMemory, tokens: int) -> float:
 
 @torch.inference_mode()
 def extend_taken(
-    engine: Engine,
+    engine: SceneEngine,
     scene: SceneMemory,
     taken: Taken,
     limit: str = LIMIT,
     observe: Observer = lambda stage, done, total: None,
 ) -> SceneMemory:
     """:func:`extend` for photos that were read, on an engine."""
-    scene.identity.hold(engine.model)
+    scene.identity.hold(engine.identity)
     check_extensible(scene)
     check_growth(engine, scene, taken.sizes, limit)
     plan, model = engine.plan(taken.views), engine.model
     tokens = tokens_of(model, taken.sizes)
     old = scene.to(engine.device).memory
-    with precision(engine):
-        trunk = model.read(
-            taken.views.chunked(plan.chunk),
-            Conduct(keep=plan.keep, observe=observe, feature=lambda chunk, slot, tokens: None),
-            old,
-            share=share_of(scene, tokens),
-        )
-        camera_tokens = torch.cat([old.camera_tokens, trunk.camera_tokens.to(old.camera_tokens)], 1)
-        memory = Memory(trunk.states, camera_tokens, old.plans)
-        whole = Trunk((), camera_tokens, trunk.states)
-        pose = model.poses(whole)[-1][0, len(scene) :].float().cpu()  # [N, 9]
-    decoded = [decode_pose(row, size) for row, size in zip(pose, taken.sizes, strict=True)]
+    conduct = Conduct(
+        keep=plan.keep,
+        ahead=True,
+        observe=observe,
+        feature=lambda chunk, slot, tokens: None,
+    )
+    chunked = taken.views.chunked(plan.chunk)
+    trunk = model.read(chunked, conduct, old, share=share_of(scene, tokens))
+    camera_tokens = torch.cat([old.camera_tokens, trunk.camera_tokens.to(old.camera_tokens)], 1)
+    memory = Memory(trunk.states, camera_tokens, old.plans)
+    pose = model.poses(Trunk((), camera_tokens, trunk.states))[-1][0, len(scene) :]  # [N, 9]
+    new = engine.decode(pose, taken.sizes)
     cameras = Cameras(
-        torch.cat([scene.cameras.camera_from_world, torch.stack([p for p, _ in decoded])]),
-        torch.cat([scene.cameras.intrinsics, torch.stack([k for _, k in decoded])]),
-        (*scene.cameras.sizes, *taken.sizes),
+        torch.cat([scene.cameras.camera_from_world, new.camera_from_world]),
+        torch.cat([scene.cameras.intrinsics, new.intrinsics]),
+        (*scene.cameras.sizes, *new.sizes),
     )
     marks = familiarity(engine, memory, taken.views)
     known = len(scene) / (len(scene) + len(taken.names))

@@ -51,12 +51,11 @@ class ModelIdentity:
         config = ModelConfig.from_data(data["config"])
         return cls(config, str(data["backbone"]), str(data["adapter"]), layers)
 
-    def hold(self, model: VGGT3, name: str = "the model") -> None:
-        """Raise DataError unless ``model`` is the one that is meant.
+    def hold(self, found: ModelIdentity, name: str = "the model") -> None:
+        """Raise DataError unless ``found`` is the model that is meant.
 
         Options that leave tensors alone (sweeps, kernels) may differ.
         """
-        found = identity_of(model)
         for what, mine, other in (
             ("sizes", self.config.preset, found.config.preset),
             ("backbone", self.backbone, found.backbone),

@@ -15,21 +15,20 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.geometry.alignment import Similarity
-from vggt3.geometry.camera import decode_pose
 from vggt3.geometry.projection import unproject
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
-from vggt3.inference.engine import Engine
-from vggt3.inference.mapping import precision
+from vggt3.inference.engine import PIXEL_CENTRE
 from vggt3.inference.measure import patches, working_bytes
 from vggt3.inference.options import RunOptions, show_bytes
-from vggt3.inference.plan import CHUNKS, SLACK
+from vggt3.inference.plan import CHUNKS, HEADS_AT_ONCE, SLACK
 from vggt3.inference.recall import Recall
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
 from vggt3.io.sources import Source
 from vggt3.model.scene import Conduct, Observer, Trunk
 from vggt3.model.vggt3 import VGGT3
-from vggt3.types import Cameras, DenseView, Views
+from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
 HEAD_BYTES = 2**30
 """Most bytes that the camera head's sequences of one turn may take."""
@@ -85,7 +84,7 @@ class Localizer:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: SceneEngine,
         scene: SceneMemory,
         options: QueryOptions | None = None,
         alignment: Similarity | None = None,
@@ -101,7 +100,7 @@ class Localizer:
         Raises:
             DataError: a scene of another model.
         """
-        scene.identity.hold(engine.model)
+        scene.identity.hold(engine.identity)
         self.engine, self.options = engine, options or QueryOptions()
         self.model, self.alignment = engine.model, alignment
         self.scene = scene.to(engine.device)
@@ -138,39 +137,60 @@ class Localizer:
         )
 
     def _work(self, size: tuple[int, int], chunk: int) -> int:
-        config, element = self.model.config, 4
-        tokens, work = working_bytes(self.model, size, self.engine.dtype, chunk)
-        raw = len(config.feature_layers) * 2 * config.width * element
-        return tokens * (2 * raw + 4 * config.width * element) + work + HEAD_BYTES
+        config, element = self.model.config, self.engine.dtype.itemsize
+        tokens, block, heads = working_bytes(
+            self.model, size, self.engine.dtype, chunk, HEADS_AT_ONCE
+        )
+        raw = len(config.feature_layers) * 2 * config.width
+        results = chunk * size[0] * size[1] * 6 * 4  # depth, points, two confidences
+        return tokens * (raw + 4 * config.width) * element + max(block, heads, HEAD_BYTES) + results
 
     @torch.inference_mode()
     def _answer(self, views: Views) -> list[Answer]:
-        """One chunk: results leave the device together, and nothing before waits for it."""
-        (group,), memory = views.groups, self.scene.memory
+        """One chunk: what is asked of the device is asked for all its photos together."""
+        (group,) = views.groups
         recall = Recall(self.model)
-        with precision(self.engine):
-            conduct = Conduct(keep=False, witness=recall)
-            trunk = self.model.read(views, conduct, memory)
-            pose = self._poses(trunk).float()  # [Q, 9]
-            maps = self.model.dense(trunk.features[0], group) if self.options.dense else None
-        confidence = self.scene.familiarity.confidence(recall.of(0, len(group.ids)))
-        poses, intrinsics = decode_pose(pose.cpu(), group.size)
-        dense: list[tuple[Tensor, ...]] = [()] * len(group.ids)
-        if maps is not None:
-            points, sure = maps.points[0].float(), maps.points_confidence[0]
-            if self.engine.options.points_from == "depth":
-                offset, depth = self.model.config.pixel_offset, maps.depth[0].float()
-                points = unproject(depth, intrinsics.to(depth), poses.to(depth), offset)
-                sure = maps.depth_confidence[0]
-            found = (maps.depth[0], maps.depth_confidence[0], points, sure)
-            dense = list(zip(*(tensor.float().cpu() for tensor in found), strict=True))
-        sure_of = confidence.cpu().tolist()
+        conduct = Conduct(keep=False, ahead=True, witness=recall)
+        trunk = self.model.read(views, conduct, self.scene.memory)
+        cameras = self.engine.decode(self._poses(trunk), [group.size] * len(group.ids))
+        sure = self.scene.familiarity.confidence(recall.of(0, len(group.ids))).tolist()
+        dense = self._dense(group, trunk.features[0], cameras) if self.options.dense else None
+        poses, intrinsics = cameras.camera_from_world, cameras.intrinsics
         return [
             self._aligned(
-                Answer(i, poses[n], intrinsics[n], group.size, sure_of[n], _view(i, dense[n]))
+                Answer(
+                    index,
+                    poses[n],
+                    intrinsics[n],
+                    group.size,
+                    sure[n],
+                    None if dense is None else DenseView(index, *(maps[n] for maps in dense)),
+                )
             )
-            for n, i in enumerate(group.ids)
+            for n, index in enumerate(group.ids)
         ]
+
+    def _dense(
+        self,
+        group: ViewGroup,
+        features: tuple[Tensor, ...],  # each [1, Q, P, 2C]
+        cameras: Cameras,
+    ) -> list[Tensor]:
+        """Depth, its confidence, points, and theirs, [Q, …] fp32 on the CPU."""
+        device = self.engine.device
+        poses, intrinsics = (x.to(device) for x in (cameras.camera_from_world, cameras.intrinsics))
+        found, start = [], 0
+        for piece in group.chunks(HEADS_AT_ONCE):
+            some = slice(start, start + len(piece.ids))
+            maps = self.model.dense([x[:, some] for x in features], piece)
+            depth, sure = maps.depth[0].float(), maps.depth_confidence[0].float()
+            points, sure_of_points = maps.points[0].float(), maps.points_confidence[0].float()
+            if self.engine.options.points_from == "depth":
+                points = unproject(depth, intrinsics[some], poses[some], PIXEL_CENTRE)
+                sure_of_points = sure
+            found.append((depth, sure, points, sure_of_points))
+            start = some.stop
+        return [torch.cat(pieces).cpu() for pieces in zip(*found, strict=True)]
 
     def _poses(self, trunk: Trunk) -> Tensor:
         """[Q, 9]; so many sequences at a time as their bytes allow."""
@@ -207,10 +227,6 @@ def gap_between(first: Localizer, second: Localizer, views: Views) -> CameraGap:
     return camera_gap(one, other, extent_of(first.scene.cameras.camera_from_world))
 
 
-def _view(index: int, maps: tuple[Tensor, ...]) -> DenseView | None:
-    return DenseView(index, *maps) if maps else None
-
-
 def localize(
     model: VGGT3,
     scene: SceneMemory,
@@ -235,7 +251,7 @@ def localize(
     Raises:
         InputError: nothing readable, a scene of another model, a map that does not fit.
     """
-    localizer = Localizer(Engine(model, options), scene, query, alignment)
+    localizer = Localizer(SceneEngine(model, options), scene, query, alignment)
     taken = take(views, long_side or scene.record.get("long_side") or model.config.long_side)
     return gather(taken, localizer.ask(taken.views))
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.inference.engine import Engine
-from vggt3.inference.identity import identity_of
 from vggt3.inference.measure import measure, patches
 from vggt3.inference.options import RunOptions, parse_bytes, show_bytes
 from vggt3.inference.recall import STRANGERS, Familiarity, Recall, spread_out, strangers
+from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
 from vggt3.io.sources import Source
@@ -57,13 +56,13 @@ def map(
     Raises:
         InputError: nothing readable, a plan that does not fit, a memory beyond ``limit``.
     """
-    engine = Engine(model, options)
+    engine = SceneEngine(model, options)
     long_side = long_side or model.config.long_side
     return map_taken(engine, take(views, long_side), limit, record={"long_side": long_side})
 
 
 def map_taken(
-    engine: Engine,
+    engine: SceneEngine,
     taken: Taken,
     limit: str = LIMIT,
     observe: Observer = lambda stage, done, total: None,
@@ -80,7 +79,7 @@ def map_taken(
         taken.names,
         taken.original_sizes,
         tokens_of(engine.model, taken.sizes),
-        identity_of(engine.model),
+        engine.identity,
         familiarity(engine, outcome.memory, taken.views),
         {"precision": precision, **(record or {})},
     )
@@ -91,20 +90,14 @@ def tokens_of(model: VGGT3, sizes: Sequence[tuple[int, int]]) -> int:
     return sum(patches(size) + model.config.special for size in sizes)
 
 
-def precision(engine: Engine) -> torch.autocast:
-    """The region in which the engine's model is to be called: matrix products in its dtype."""
-    half = engine.dtype != torch.float32
-    return torch.autocast(engine.device.type, dtype=torch.bfloat16, enabled=half)
-
-
 def check_growth(
-    engine: Engine, scene: SceneMemory, sizes: Sequence[tuple[int, int]], limit: str
+    engine: SceneEngine, scene: SceneMemory, sizes: Sequence[tuple[int, int]], limit: str
 ) -> int:
     """:func:`check_size` for a scene that views of ``sizes`` are added to."""
     return check_size(engine, [*scene.cameras.sizes, *sizes], limit)
 
 
-def check_size(engine: Engine, sizes: Sequence[tuple[int, int]], limit: str) -> int:
+def check_size(engine: SceneEngine, sizes: Sequence[tuple[int, int]], limit: str) -> int:
     """Bytes that the memory of views of these (height, width) will take.
 
     Raises:
@@ -129,7 +122,7 @@ def check_size(engine: Engine, sizes: Sequence[tuple[int, int]], limit: str) -> 
     return scale.states
 
 
-def familiarity(engine: Engine, memory: Memory, views: Views) -> Familiarity:
+def familiarity(engine: SceneEngine, memory: Memory, views: Views) -> Familiarity:
     """Recall of a few of ``views``, which wrote the memory, and of photos of elsewhere."""
     size = views.groups[0].size
     own = []
@@ -146,13 +139,14 @@ def familiarity(engine: Engine, memory: Memory, views: Views) -> Familiarity:
 
 @torch.inference_mode()
 def recall_of(
-    engine: Engine,
+    engine: SceneEngine,
     memory: Memory,
     images: Tensor,  # [1, Q, 3, H, W]
 ) -> Tensor:
     """[Q] recall of photos that ask as queries, on the CPU."""
     recall, views = Recall(engine.model), Views.from_tensor(images)
-    conduct = Conduct(keep=False, witness=recall, feature=lambda chunk, slot, tokens: None)
-    with precision(engine):
-        engine.model.read(views, conduct, memory)
+    conduct = Conduct(
+        keep=False, ahead=True, witness=recall, feature=lambda chunk, slot, tokens: None
+    )
+    engine.model.read(views, conduct, memory)
     return recall.of(0, views.total).float().cpu()

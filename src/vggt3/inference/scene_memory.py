@@ -21,8 +21,8 @@ from vggt3.types import Cameras
 
 Size = tuple[int, int]
 
-CAMERAS = ("camera_from_world", "focal", "sizes", "original_sizes")
-"""Tensors of the cameras in a file: 68 bytes a view, never halved."""
+CAMERAS = ("camera_from_world", "pinhole", "sizes", "original_sizes")
+"""Tensors of the cameras in a file: 80 bytes a view, never halved."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,11 @@ def _described(state: State) -> dict[str, Any]:
 
 
 def _camera_tensors(cameras: Cameras, original_sizes: Sequence[Size]) -> dict[str, Tensor]:
-    focal = cameras.intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2]
+    k = cameras.intrinsics.float()
+    pinhole = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], dim=1)
     return {
         "camera_from_world": cameras.camera_from_world.float(),  # [V, 3, 4]
-        "focal": focal.float().contiguous(),  # [V, 2] fx, fy; the centre is the image's
+        "pinhole": pinhole,  # [V, 4] fx, fy, cx, cy
         "sizes": torch.tensor(cameras.sizes, dtype=torch.int32),  # [V, 2]
         "original_sizes": torch.tensor(list(original_sizes), dtype=torch.int32),
     }
@@ -211,11 +212,9 @@ def _built(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> SceneMemo
     plans = tuple(None if n is None else distinct[n] for n in facts["plans"])
     sizes = tuple((int(h), int(w)) for h, w in tensors["sizes"].tolist())
     memory = Memory(states, tensors["camera_tokens"][None], plans)
-    focal = tensors["focal"]
-    half = torch.tensor(sizes, dtype=focal.dtype) / 2  # [V, 2] height, width
-    intrinsics = torch.zeros(len(sizes), 3, 3, dtype=focal.dtype)
-    intrinsics[:, (0, 1), (0, 1)] = focal
-    intrinsics[:, 0, 2], intrinsics[:, 1, 2] = half[:, 1], half[:, 0]
+    pinhole = tensors["pinhole"]
+    intrinsics = torch.zeros(len(sizes), 3, 3, dtype=pinhole.dtype)
+    intrinsics[:, (0, 1, 0, 1), (0, 1, 2, 2)] = pinhole
     intrinsics[:, 2, 2] = 1
     names = tuple(str(name) for name in facts["names"])
     found = SceneMemory(
@@ -228,7 +227,7 @@ def _built(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> SceneMemo
         Familiarity(**facts["familiarity"]),
         dict(facts["record"]),
     )
-    counts = {len(names), len(sizes), memory.camera_tokens.shape[1], len(focal)}
+    counts = {len(names), len(sizes), memory.camera_tokens.shape[1], len(pinhole)}
     if len(counts) != 1:
         raise ValueError(f"{len(names)} names, {memory.camera_tokens.shape[1]} camera tokens")
     return found

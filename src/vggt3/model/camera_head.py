@@ -49,9 +49,9 @@ class CameraHead(nn.Module):
         kind, wide = tokens.device.type, torch.promote_types(tokens.dtype, torch.float32)
         narrow = kind != "meta" and tokens.dtype != wide and not torch.is_autocast_enabled(kind)
         with torch.autocast(kind, tokens.dtype) if narrow else nullcontext():
-            return self._stages(self.token_norm(tokens.to(wide)))
+            return self._stages(self.token_norm(tokens.to(wide)), mask)
 
-    def _stages(self, tokens: Tensor) -> list[Tensor]:
+    def _stages(self, tokens: Tensor, mask: Tensor | None) -> list[Tensor]:
         pose: Tensor | None = None
         reported = []
         for _ in range(self.iterations):
