@@ -89,7 +89,7 @@ def extend_taken(
     camera_tokens = torch.cat([old.camera_tokens, trunk.camera_tokens.to(old.camera_tokens)], 1)
     memory = Memory(trunk.states, camera_tokens, old.plans)
     pose = model.poses(Trunk((), camera_tokens, trunk.states))[-1][0, len(scene) :]  # [N, 9]
-    new = engine.decode(pose, taken.sizes)
+    new = engine.decode(pose.cpu(), taken.sizes)
     cameras = Cameras(
         torch.cat([scene.cameras.camera_from_world, new.camera_from_world]),
         torch.cat([scene.cameras.intrinsics, new.intrinsics]),

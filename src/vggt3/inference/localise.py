@@ -26,7 +26,7 @@ from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
 from vggt3.io.sources import Source
-from vggt3.model.scene import Conduct, Observer, Trunk
+from vggt3.model.scene import Conduct, Observer, Trunk, whole
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
@@ -34,6 +34,10 @@ HEAD_BYTES = 2**30
 """Most bytes that the camera head's sequences of one turn may take."""
 HEAD_WIDTHS = 18
 """Widths of a camera token that live at once in a block of the camera head."""
+
+
+MAPS = ("depth", "depth_confidence", "points", "points_confidence")
+"""A view's maps, in the order of DenseView."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,17 @@ class QueryOptions:
     """Depth and points too, not only cameras."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A chunk whose results are on their way to the host."""
+
+    group: ViewGroup
+    found: dict[str, Tensor]
+    """[Q, …] on the host, by name."""
+    arrived: torch.cuda.Event | None
+    """When they are there; None where they are already."""
+
+
 class Localizer:
     """A scene on a device, ready for questions from any number of threads."""
 
@@ -111,9 +126,15 @@ class Localizer:
         """Answers chunk by chunk, in the order of the groups (B = 1, images on any device)."""
         chunk = self.chunk([group.size for group in views.groups for _ in group.ids])
         groups = views.chunked(chunk).groups
+        waiting: _Asked | None = None
         for n, group in enumerate(groups):
-            yield from self._answer(Views((group,), views.total))
+            asked = self._ask(group, views.total)
+            if waiting is not None:  # given while the device works on the next chunk
+                yield from self._answers(waiting)
+            waiting = asked
             observe("localising", n + 1, len(groups))
+        if waiting is not None:
+            yield from self._answers(waiting)
 
     def chunk(self, sizes: Sequence[tuple[int, int]]) -> int:
         """Photos at a time within the memory allowed.
@@ -146,29 +167,39 @@ class Localizer:
         return tokens * (raw + 4 * config.width) * element + max(block, heads, HEAD_BYTES) + results
 
     @torch.inference_mode()
-    def _answer(self, views: Views) -> list[Answer]:
-        """One chunk: what is asked of the device is asked for all its photos together."""
-        (group,) = views.groups
-        recall = Recall(self.model)
-        conduct = Conduct(keep=False, ahead=True, witness=recall)
-        trunk = self.model.read(views, conduct, self.scene.memory)
+    def _ask(self, group: ViewGroup, total: int) -> _Asked:
+        """Start a chunk: nothing here waits for the device."""
+        recall, dense = Recall(self.model), self.options.dense
+        conduct = Conduct(
+            keep=False,
+            ahead=True,
+            witness=recall,
+            feature=whole if dense else lambda chunk, slot, tokens: None,
+        )
+        trunk = self.model.read(Views((group,), total), conduct, self.scene.memory)
         cameras = self.engine.decode(self._poses(trunk), [group.size] * len(group.ids))
-        sure = self.scene.familiarity.confidence(recall.of(0, len(group.ids))).tolist()
-        dense = self._dense(group, trunk.features[0], cameras) if self.options.dense else None
-        poses, intrinsics = cameras.camera_from_world, cameras.intrinsics
-        return [
-            self._aligned(
-                Answer(
-                    index,
-                    poses[n],
-                    intrinsics[n],
-                    group.size,
-                    sure[n],
-                    None if dense is None else DenseView(index, *(maps[n] for maps in dense)),
-                )
-            )
-            for n, index in enumerate(group.ids)
-        ]
+        found = {
+            "confidence": self.scene.familiarity.confidence(recall.of(0, len(group.ids))),
+            "poses": cameras.camera_from_world,
+            "intrinsics": cameras.intrinsics,
+        }
+        if dense:
+            maps = self._dense(group, trunk.features[0], cameras)
+            found |= dict(zip(MAPS, maps, strict=True))
+        return _Asked(group, *_leave(found))
+
+    def _answers(self, asked: _Asked) -> Iterator[Answer]:
+        """Hand out a chunk, its results in memory of their own."""
+        if asked.arrived is not None:
+            asked.arrived.synchronize()
+        with torch.inference_mode(False):  # what a user gets may be differentiated
+            found = {name: x.clone() for name, x in asked.found.items()}
+        maps = [found[name] for name in MAPS if name in found]
+        for n, index in enumerate(asked.group.ids):
+            view = DenseView(index, *(x[n] for x in maps)) if maps else None
+            pose, intrinsics = found["poses"][n], found["intrinsics"][n]
+            sure = float(found["confidence"][n])
+            yield self._aligned(Answer(index, pose, intrinsics, asked.group.size, sure, view))
 
     def _dense(
         self,
@@ -176,9 +207,7 @@ class Localizer:
         features: tuple[Tensor, ...],  # each [1, Q, P, 2C]
         cameras: Cameras,
     ) -> list[Tensor]:
-        """Depth, its confidence, points, and theirs, [Q, …] fp32 on the CPU."""
-        device = self.engine.device
-        poses, intrinsics = (x.to(device) for x in (cameras.camera_from_world, cameras.intrinsics))
+        """Depth, its confidence, points, and theirs, [Q, …] fp32 on the device."""
         found, start = [], 0
         for piece in group.chunks(HEADS_AT_ONCE):
             some = slice(start, start + len(piece.ids))
@@ -186,11 +215,11 @@ class Localizer:
             depth, sure = maps.depth[0].float(), maps.depth_confidence[0].float()
             points, sure_of_points = maps.points[0].float(), maps.points_confidence[0].float()
             if self.engine.options.points_from == "depth":
-                points = unproject(depth, intrinsics[some], poses[some], PIXEL_CENTRE)
-                sure_of_points = sure
+                where = cameras.intrinsics[some], cameras.camera_from_world[some]
+                points, sure_of_points = unproject(depth, *where, PIXEL_CENTRE), sure
             found.append((depth, sure, points, sure_of_points))
             start = some.stop
-        return [torch.cat(pieces).cpu() for pieces in zip(*found, strict=True)]
+        return [torch.cat(pieces) for pieces in zip(*found, strict=True)]
 
     def _poses(self, trunk: Trunk) -> Tensor:
         """[Q, 9]; so many sequences at a time as their bytes allow."""
@@ -216,6 +245,18 @@ class Localizer:
             )
             maps = replace(maps, depth=maps.depth * scale, points=points)
         return replace(answer, camera_from_world=pose.float(), maps=maps)
+
+
+def _leave(found: dict[str, Tensor]) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
+    """Start copies to the host; from a CUDA device into page-locked memory, without waiting."""
+    device = found["poses"].device
+    if device.type != "cuda":
+        return {name: x.cpu() for name, x in found.items()}, None
+    host = {}
+    for name, x in found.items():
+        host[name] = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+        host[name].copy_(x, non_blocking=True)
+    return host, torch.cuda.current_stream(device).record_event()
 
 
 def gap_between(first: Localizer, second: Localizer, views: Views) -> CameraGap:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from vggt3.geometry.camera import decode_pose
@@ -32,11 +31,12 @@ class SceneEngine(Engine):
         pose: Tensor,  # [N, 9] what the camera head says, on any device
         sizes: Sequence[tuple[int, int]],  # (height, width) of each of the N views
     ) -> Cameras:
-        """Cameras on the CPU in fp32, pixels counted from the corner of the first."""
-        rows = pose.float().cpu()
-        poses, intrinsics = rows.new_empty(len(rows), 3, 4), rows.new_empty(len(rows), 3, 3)
-        for size in dict.fromkeys(sizes):
-            places = torch.tensor([n for n, own in enumerate(sizes) if own == size])
+        """Cameras in fp32 where ``pose`` lies, pixels counted from the corner of the first."""
+        rows, different = pose.float(), list(dict.fromkeys(sizes))
+        # Of one size, nothing is sent to the device, so nothing waits for it.
+        poses, intrinsics = decode_pose(rows, different[0])
+        for size in different[1:]:
+            places = [n for n, own in enumerate(sizes) if own == size]
             poses[places], intrinsics[places] = decode_pose(rows[places], size)
         intrinsics[:, :2, 2] += PIXEL_CENTRE - self.model.config.pixel_offset
         return Cameras(poses, intrinsics, tuple(sizes))
