@@ -125,6 +125,24 @@ def test_a_large_map_is_asked_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(seen) == 6
 
 
+@pytest.mark.parametrize("spec", SPECS, ids=label)
+def test_a_scene_is_asked_in_another_precision(spec: LayerSpec, tmp_path: Path) -> None:
+    """Mapped in fp32 and asked in bf16, or the other way round: the answers are near."""
+    wide = engine_of(spec)
+    narrow = SceneEngine(wide.given, RunOptions("cpu", precision="bf16", points_from="head"))
+    expected = answers(Localizer(wide, mapped(wide)), questions(2))
+    for mapping, asking in ((wide, narrow), (narrow, wide), (narrow, narrow)):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        mapped(mapping).save(path)
+        found = answers(Localizer(asking, SceneMemory.load(path)), questions(2))
+        for a, b in zip(found, expected, strict=True):
+            assert relative(a.camera_from_world, b.camera_from_world) < 0.1
+            assert a.maps is not None
+            assert b.maps is not None
+            assert a.maps.depth.dtype == torch.float32
+            assert relative(a.maps.depth.log(), b.maps.depth.log()) < 0.1
+
+
 def test_asking_changes_neither_scene_nor_model() -> None:
     engine = engine_of(TTT)
     scene = mapped(engine)

@@ -71,7 +71,7 @@ def map_scene(
         if half:
             rows.append(("half precision", half_error(engine, scene, found.views(), saved)))
     rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
-    notes(found, loaded)
+    notes(found, loaded, scene)
     print_table(str(output), rows)
 
 
@@ -91,10 +91,11 @@ def read_photos(photos: list[str], read: ReadOptions, long_side: int, bars: Bars
     )
 
 
-def notes(photos: PhotoSet, loaded: LoadedModel) -> None:
+def notes(photos: PhotoSet, loaded: LoadedModel, scene: SceneMemory | None = None) -> None:
     """Say on stderr what a person should know."""
     for line in (
         photos.skipped_line(),
+        *([] if scene is None else scene.record.get("notes", [])),
         None if loaded.trained else "the weights are random: this shows the machinery alone",
     ):
         if line:

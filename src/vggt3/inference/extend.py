@@ -77,7 +77,7 @@ def extend_taken(
     check_growth(engine, scene, taken.sizes, limit)
     plan, model = engine.plan(taken.views), engine.model
     tokens = tokens_of(model, taken.sizes)
-    old = scene.to(engine.device).memory
+    old = engine.fit(scene.memory)
     conduct = Conduct(
         keep=plan.keep,
         ahead=True,

@@ -118,7 +118,7 @@ class Localizer:
         scene.identity.hold(engine.identity)
         self.engine, self.options = engine, options or QueryOptions()
         self.model, self.alignment = engine.model, alignment
-        self.scene = scene.to(engine.device)
+        self.scene = replace(scene, memory=engine.fit(scene.memory))
 
     def ask(
         self, views: Views, observe: Observer = lambda stage, done, total: None

@@ -72,6 +72,7 @@ def map_taken(
     check_size(engine, taken.sizes, limit)
     sink = _CamerasOnly()
     outcome = engine.run(taken.views, sink, observe)
+    notes = {"notes": list(outcome.notes)} if outcome.notes else {}
     precision = str(engine.dtype).removeprefix("torch.")
     return SceneMemory(
         outcome.memory,
@@ -81,7 +82,7 @@ def map_taken(
         tokens_of(engine.model, taken.sizes),
         engine.identity,
         familiarity(engine, outcome.memory, taken.views),
-        {"precision": precision, **(record or {})},
+        {"precision": precision, **notes, **(record or {})},
     )
 
 
