@@ -43,6 +43,18 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.commands.export:export",
         "write a scene for COLMAP, nerfstudio or as GLB",
     ),
+    "map": Entry(
+        "vggt3.commands.map_scene:map_scene",
+        "turn photos into a scene file that further photos can be localised in",
+    ),
+    "localize": Entry(
+        "vggt3.commands.localize:localize",
+        "find where photos were taken from in a mapped scene",
+    ),
+    "extend": Entry(
+        "vggt3.commands.extend:extend",
+        "add photos to a mapped scene",
+    ),
     "demo": Entry(
         "vggt3.commands.demo:demo",
         "photograph a procedural room and reconstruct it on the CPU",

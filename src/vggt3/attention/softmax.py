@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from vggt3 import checks
-from vggt3.attention.base import Backend, Context, Projection, merge_heads, split_heads
+from vggt3.attention.base import (
+    Backend,
+    Context,
+    Projection,
+    agreement,
+    merge_heads,
+    split_heads,
+)
 from vggt3.attention.kernels import rows
 from vggt3.attention.kernels import softmax as kernels
 from vggt3.attention.memory import Delta, State
@@ -113,10 +120,15 @@ class Softmax(Backend):
     def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
         return state.updated(delta.lists), False
 
-    def read(self, projection: Projection, state: State) -> Tensor:
+    def _find(self, x: Tensor, state: State) -> Tensor:
         k, v = (state[name].transpose(1, 2) for name in ("k", "v"))  # [B, H, M, D]
-        out = kernels.attend(
-            projection["q"], k, v, state.tensors.get("log_weight"), kernel=self.kernel
-        )
+        return kernels.attend(x, k, v, state.tensors.get("log_weight"), kernel=self.kernel)
+
+    def recall(self, projection: Projection, state: State) -> Tensor | None:
+        k, v = (projection[name].flatten(2, 3) for name in ("k", "v"))
+        return agreement(self._find(k, state), v, projection)
+
+    def read(self, projection: Projection, state: State) -> Tensor:
+        out = self._find(projection["q"], state)
         mixed: Tensor = self.proj(merge_heads(out, projection))
         return mixed

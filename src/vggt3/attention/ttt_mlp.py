@@ -14,7 +14,15 @@ from torch.nn.functional import silu, softplus
 
 from vggt3 import checks
 from vggt3.attention import fast_weights
-from vggt3.attention.base import Backend, Context, Projection, as_given, merge_heads, split_heads
+from vggt3.attention.base import (
+    Backend,
+    Context,
+    Projection,
+    agreement,
+    as_given,
+    merge_heads,
+    split_heads,
+)
 from vggt3.attention.fast_weights import Weights
 from vggt3.attention.kernels import fast_weights as kernels
 from vggt3.attention.kernels import rows
@@ -165,20 +173,33 @@ class TTTMLP(Backend):
         return Delta({"g0": g0, "g1": g1, "g2": g2})
 
     def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
+        sweep = state.numbers["sweep"] + 1
+        settled = self._step(state, delta, 1.0).updated({}, sweep=sweep)
+        return settled, sweep < state.numbers["sweeps"]
+
+    def extend(self, state: State, delta: Delta, share: float) -> State:
+        """One step of the same rule from the settled weights, ``share`` as long."""
+        return self._step(state, delta, share)
+
+    def _step(self, state: State, delta: Delta, share: float) -> State:
         weights, gradients, norms = (
             Weights(*(source[f"{letter}{i}"] for i in range(3)))
             for source, letter in ((state.tensors, "w"), (delta.sums, "g"), (state.tensors, "norm"))
         )
         with as_given(weights.w0.device):
-            settled = fast_weights.update(weights, gradients, norms, self.newton_schulz)
-        sweep = state.numbers["sweep"] + 1
-        return state.updated(settled._asdict(), sweep=sweep), sweep < state.numbers["sweeps"]
+            moved = fast_weights.update(weights, gradients, norms, self.newton_schulz, share)
+        return state.updated(moved._asdict())
+
+    def _find(self, x: Tensor, state: State) -> Tensor:
+        with as_given(x.device):
+            weights = Weights(state["w0"], state["w1"], state["w2"])
+            return kernels.apply(x, weights, kernel=self.fast_kernel)
+
+    def recall(self, projection: Projection, state: State) -> Tensor | None:
+        return agreement(self._find(projection["k"], state), projection["v"], projection)
 
     def read(self, projection: Projection, state: State) -> Tensor:
-        q = projection["q"]
-        with as_given(q.device):
-            weights = Weights(state["w0"], state["w1"], state["w2"])
-            out = kernels.apply(q, weights, kernel=self.fast_kernel)
+        out = self._find(projection["q"], state)
         if self.gate is not None:
             out = out * projection["gate"].to(out.dtype)
         mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from vggt3.attention.base import Backend, Projection
 from vggt3.attention.kernels import rows
@@ -56,6 +57,7 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,  # [B, N, C]
         rope: Rope | None = None,
+        mask: Tensor | None = None,  # [N, N] bool: row i sees column j
     ) -> Tensor:
         qkv = self.qkv(x)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [B, N, H, D]
@@ -64,7 +66,10 @@ class SelfAttention(nn.Module):
             assert isinstance(self.k_norm, nn.LayerNorm)
             q, k = rows.norm_turn(qkv, self.heads, (self.q_norm, self.k_norm), rope)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-        mixed = attend(q, k, v)  # [B, H, N, D]
+        if mask is None:
+            mixed = attend(q, k, v)  # [B, H, N, D]
+        else:
+            mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -118,11 +123,12 @@ class Block(Residual):
         rope: Rope | None = None,
         normed: Tensor | None = None,
         then: nn.LayerNorm | None = None,
+        mask: Tensor | None = None,  # [N, N] bool: row i sees column j
     ) -> Carried:
         """The tokens after the block, and their LayerNorm ``then`` where it is given; ``normed``
         is this block's own first one, if the block before has made it."""
         normed = self.norm1(x) if normed is None else normed
-        return self.finish(x, self.attn(normed, rope), then)
+        return self.finish(x, self.attn(normed, rope, mask), then)
 
 
 class GlobalBlock(Residual):

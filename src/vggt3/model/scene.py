@@ -25,6 +25,9 @@ from vggt3.model.blocks import Carried, GlobalBlock
 from vggt3.model.encoder import Encoder
 from vggt3.types import ViewGroup, Views
 
+Witness = Callable[[int, int, Projection, State], None]
+"""Called as (layer, chunk, projection, settled state) when a chunk reads a layer."""
+
 Observer = Callable[[str, int, int], None]
 """Called as (stage, done, total) while a scene is read."""
 
@@ -64,6 +67,8 @@ class Conduct:
     feature: Callable[[int, int, Tensor], Tensor | None] = whole
     """What the trunk keeps of a feature, nothing where None: called with the chunk, the place
     among the feature layers, and [B, V_c, P, 2C]."""
+    witness: Witness | None = None
+    """Is shown what each chunk brings to each layer's memory, and the memory."""
 
     def run(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """Call ``function``, as a checkpoint region where asked for."""
@@ -114,12 +119,14 @@ class Scene:
         conduct: Conduct,
         memory: Memory | None = None,
         own: bool = False,
+        share: float | None = None,
     ) -> None:
         """With ``memory`` the views only read it: as queries, or where ``own`` says that they
-        wrote it, once more as themselves (view 0 as the first, with the survey's plan)."""
+        wrote it, once more as themselves (view 0 as the first, with the survey's plan). With
+        ``share`` too they write to it once (:meth:`Backend.extend`), and read what results."""
         self.encoder, self.aggregator, self.conduct = encoder, aggregator, conduct
         self.groups, self.total, self.memory = views.groups, views.total, memory
-        self.batch, self.own = views.batch, memory is None or own
+        self.batch, self.own, self.share = views.batch, memory is None or own, share
         self.last = len(aggregator.specs) - 1
         self.tokens = conduct.shelf()
         self.contexts: list[Context] = []
@@ -205,6 +212,10 @@ class Scene:
     def _settle(self, layer: int) -> State:
         """Bring all views to one global block and write them: the memory they will read."""
         block, plan = self.aggregator.block(layer), self.plans[layer]
+        if self.memory is not None and self.share is not None:
+            state = self.memory.states[layer]
+            delta = Delta.total(self._write(layer, 1, state)).all_reduce(self.conduct.world)
+            return block.attn.extend(state, delta, self.share)
         if self.memory is not None:
             for n in range(len(self.groups)):
                 self.tokens[n], _ = self._enter(layer, n)
@@ -252,6 +263,10 @@ class Scene:
         """Let a chunk read what all have written; hand out what the heads need of it."""
         block, context = self.aggregator.block(layer), self._context(layer, n)
         projection, state = self.kept[n], self.states[layer]
+        if self.conduct.witness is not None:
+            if projection is None:
+                projection = block.attn.project(block.norm1(frame), context)
+            self.conduct.witness(layer, n, projection, state)
         ahead = self.conduct.ahead and layer < self.last
         then = self.aggregator.first_norm(layer + 1) if ahead else None
         given = (block, frame, context, projection, state, then)

@@ -28,11 +28,20 @@ KINDS = ("depth", "depth_confidence", "points", "points_confidence")
 class SceneArchiveWriter:
     """Appends views to a ``scene.npz``; nothing but the table of contents stays in memory."""
 
-    def __init__(self, path: Path, *, half: bool = False, compress: bool = False) -> None:
-        """Open ``path`` anew. ``half`` stores float16 (values beyond ±65504 are held there);
-        ``compress`` deflates: about a tenth smaller, several times slower.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        half: bool = False,
+        compress: bool = False,
+        kinds: Sequence[str] = KINDS,
+    ) -> None:
+        """Open ``path`` anew, for these maps.
+
+        ``half`` stores float16 (values beyond ±65504 are held there); ``compress`` deflates: about
+        a tenth smaller, several times slower.
         """
-        self._half = half
+        self._half, self._kinds = half, tuple(kinds)
         self._method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         self._zip = zipfile.ZipFile(path, "w", self._method, compresslevel=1)
         self._written: set[str] = set()
@@ -43,10 +52,10 @@ class SceneArchiveWriter:
         view: DenseView,
         image: Tensor | None = None,  # [3, H, W] uint8
     ) -> None:
-        """Append the four maps of ``view`` and its ``image`` under ``name``, which must be new."""
+        """Append the maps of ``view`` and its ``image`` under ``name``, which must be new."""
         checks.require(name not in self._written, "view name", "be new in the archive", name)
         self._written.add(name)
-        for kind in KINDS:
+        for kind in self._kinds:
             self._append(f"{kind}/{name}.npy", self._array(getattr(view, kind)))
         if image is not None:
             pixels = image.detach().cpu().permute(1, 2, 0).contiguous().numpy()
