@@ -91,6 +91,10 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.commands.benchmark:benchmark",
         "measure time, memory and operations of every backend and number of views",
     ),
+    "ablate": Entry(
+        "vggt3.commands.ablate:ablate",
+        "train and score many adapters on one backbone, in one table and one plot",
+    ),
     "attention": Entry(
         "vggt3.commands.attention:attention",
         "list the attention backends, what they cost and which kernels run here",

@@ -108,14 +108,16 @@ class Views:
     @classmethod
     def from_list(cls, images: Sequence[Tensor]) -> Views:
         """One scene of photos [3, H, W] of any sizes, grouped by size in order of appearance."""
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(images):
-            by_size.setdefault(tuple(image.shape), []).append(index)
-        groups = tuple(
-            ViewGroup(torch.stack([images[i] for i in ids]).unsqueeze(0), tuple(ids))
-            for ids in by_size.values()
-        )
-        return cls(groups, len(images))
+        return cls(_by_size(images, range(len(images))), len(images))
+
+    @classmethod
+    def from_share(
+        cls, images: Sequence[Tensor], ids: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ) -> Views:
+        """One process's share of a scene of photos of ``sizes`` (height, width): ``images``
+        [3, H, W] are those with ``ids``. May be none; see :meth:`shard`."""
+        empty = torch.empty(1, 0, 3, *sizes[0], dtype=torch.uint8)
+        return cls(_by_size(images, ids) or (ViewGroup(empty, ()),), len(sizes))
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -158,6 +160,17 @@ class Views:
             for group in self.groups
         )
         return replace(self, groups=groups)
+
+
+def _by_size(images: Sequence[Tensor], ids: Sequence[int]) -> tuple[ViewGroup, ...]:
+    """A group for each size, in order of appearance."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        by_size.setdefault(tuple(image.shape), []).append(place)
+    return tuple(
+        ViewGroup(torch.stack([images[n] for n in held])[None], tuple(ids[n] for n in held))
+        for held in by_size.values()
+    )
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ OPTIONS: dict[str, list[dict[str, object]]] = {
         {"sweeps": 3},
         {"sweeps": 1, "kernel_size": 5},
         {"kernel_size": 1},
-        {"convolved": "q"},
-        {"convolved": "k"},
+        {"convolved": "qk"},
         {"convolved": "qkv", "gate": True, "rates": "fixed"},
     ],
 }

@@ -112,6 +112,18 @@ def forced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("forced")
+def test_maps_and_weights_of_two_dtypes_stay_with_the_equations() -> None:
+    """As in a validation under autocast: cuDNN has nothing for them."""
+    x = draw(1, 8, 4, 4, dtype=torch.bfloat16)
+    conv = nn.Conv2d(8, 8, 3, padding=1, device=PLACE).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert not maps.suits(conv, x)
+        assert maps.suits(conv.bfloat16(), x, None)
+        with torch.autocast(PLACE.type, torch.bfloat16):
+            assert maps.conv_relu(conv.float(), x).isfinite().all()
+
+
+@pytest.mark.usefixtures("forced")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_head_by_kernels_is_the_head(channels: int) -> None:
     """Random weights of every kind; in fp32 on a CPU, bf16 on a GPU, against float64."""

@@ -29,7 +29,7 @@ class Features:
 
     def keep(self, chunk: int, slot: int, tokens: Tensor) -> None:
         """Take one feature [B, V_c, P, 2C] of a chunk."""
-        if self.plan.features == "replay":
+        if self.plan.features == "replay" or not self.chunked.groups[chunk].ids:
             return
         shelf: dict[int, Tensor] | HostShelf = self.far
         if chunk < self.plan.near:

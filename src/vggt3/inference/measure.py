@@ -56,6 +56,8 @@ class Scale:
     """Of one token, in the layer where it is largest."""
     unbounded: tuple[str, ...]
     """Names of the backends whose memory grows with the views."""
+    gathered: int = 0
+    """Of the largest list that a layer gathers from other processes."""
 
 
 def _backend_size(attn: Backend, special: int, views: int, device: torch.device) -> BackendSize:
@@ -103,6 +105,7 @@ def measure(model: VGGT3, sizes: Sizes, dtype: torch.dtype) -> Scale:
         projected=2 * sum(config.dense_projections) * dtype.itemsize,
         states=int(sum(layer.state + layer.state_token * tokens for layer in layers)),
         projection=int(max(layer.projection for layer in layers)),
+        gathered=int(max(layer.state_token for layer in layers) * tokens),
         unbounded=tuple(dict.fromkeys(s.name for s, size in found.items() if not size.bounded)),
     )
 

@@ -29,16 +29,22 @@ def fused(x: Tensor) -> bool:
     return rows.fused(x.permute(0, 2, 3, 1))
 
 
+def suits(conv: nn.Conv2d, *maps: Tensor | None) -> bool:
+    """Whether the kernels may take these maps through ``conv``: its weights are of their dtype
+    too, as they are not where autocast makes bf16 maps beside fp32 weights."""
+    return all(x is None or (fused(x) and conv.weight.dtype == x.dtype) for x in maps)
+
+
 def conv_relu(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """ReLU(conv(x))."""
-    if fused(x):
+    if suits(conv, x):
         return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *_shape(conv))
     return relu(conv(x))
 
 
 def conv_add_relu(conv: nn.Conv2d, x: Tensor, z: Tensor) -> Tensor:
     """ReLU(conv(x) + z)."""
-    if fused(x) and fused(z):
+    if suits(conv, x, z):
         found: Tensor = torch.cudnn_convolution_add_relu(
             x, conv.weight, z, 1.0, conv.bias, *_shape(conv)
         )
@@ -48,7 +54,7 @@ def conv_add_relu(conv: nn.Conv2d, x: Tensor, z: Tensor) -> Tensor:
 
 def conv_add(conv: nn.Conv2d, x: Tensor, z: Tensor) -> Tensor:
     """conv(x) + z."""
-    if fused(x) and fused(z):
+    if suits(conv, x, z):
         assert conv.bias is not None
         return launch_add_bias(_without_bias(conv, x), conv.bias, z)
     out: Tensor = conv(x) + z
@@ -59,7 +65,7 @@ def conv_upsample(
     conv: nn.Conv2d, x: Tensor, size: tuple[int, int], add: Tensor | None = None
 ) -> Tensor:
     """conv(x), bilinear with aligned corners to ``size``, plus ``add``."""
-    if fused(x) and (add is None or fused(add)):
+    if suits(conv, x, add):
         assert conv.bias is not None
         return launch_upsample(_without_bias(conv, x), size, conv.bias, add)
     out = upsample(conv(x), size)
@@ -79,7 +85,7 @@ def finish(
     """
     shift = conv(where)  # [1, E, H, W], the bias with it
     x = _without_bias(conv, x)
-    if fused(x):
+    if suits(conv, x):
         return launch_finish(x, shift, last)
     raw: Tensor = last(relu(x + shift).to(last.weight.dtype))
     raw = raw.to(torch.promote_types(raw.dtype, torch.float32))

@@ -21,6 +21,8 @@ INSTALLED = importlib.util.find_spec("triton") is not None
 LENGTH_EPSILON = 1e-5
 AT_ONCE = 4096
 """Numbers of one program of a kernel, about."""
+STEPS = 16
+"""Tiles that a program of the convolution goes through."""
 HEAD_WIDTHS = (16, 32, 64, 128)
 
 
@@ -216,11 +218,11 @@ def launch_convolve(
     out = rows.new_empty(rows.shape)
     count = rows.numel() // channels
     block = min(128, 1 << (channels - 1).bit_length())
-    tile = AT_ONCE // block
+    tile = AT_ONCE // 2 // block
     with torch.cuda.device_of(rows):
-        rows_triton.convolve[-(-count // tile), -(-channels // block)](
+        rows_triton.convolve[-(-count // (tile * STEPS)), -(-channels // block)](
             rows, taps, out, count, rows.stride(-2), channels, special + grid[0] * grid[1],
-            special, *grid, side=side, tile=tile, block=block, num_warps=4,
+            special, *grid, side=side, tile=tile, block=block, steps=STEPS, num_warps=4,
         )  # fmt: skip
     return out
 

@@ -120,31 +120,31 @@ def turn(
 @triton.jit
 def convolve(
     rows, weight, out, count, by_row, channels, tokens, special, grid_rows, columns,
-    side: tl.constexpr, tile: tl.constexpr, block: tl.constexpr,
+    side: tl.constexpr, tile: tl.constexpr, block: tl.constexpr, steps: tl.constexpr,
 ):  # fmt: skip
     """SiLU of the depthwise side×side convolution over each view's patch grid; the first
-    ``special`` tokens of a view have no neighbours and take no part in it."""
-    token = tl.program_id(0) * tile + tl.arange(0, tile)
+    ``special`` tokens of a view have no neighbours and take no part in it.
+
+    A program goes through ``steps`` tiles one after the other: neighbours are still in its cache.
+    """
     channel = tl.program_id(1) * block + tl.arange(0, block)
-    known = channel < channels
-    live = token < count
-    patch = token % tokens - special
-    is_patch = patch >= 0
-    row, column = patch // columns, patch % columns
-    start = token.to(tl.int64)
-    total = tl.load(
-        rows + start[:, None] * by_row + channel[None, :],
-        mask=(live & (patch < 0))[:, None] & known[None, :],
-        other=0.0,
-    ).to(tl.float32)
-    for tap in tl.static_range(side * side):
-        down, right = tap // side - side // 2, tap % side - side // 2
-        r, c = row + down, column + right
-        there = live & is_patch & (r >= 0) & (r < grid_rows) & (c >= 0) & (c < columns)
-        place = (start + down * columns + right)[:, None] * by_row + channel[None, :]
-        value = tl.load(rows + place, mask=there[:, None] & known[None, :], other=0.0)
-        w = tl.load(weight + tap * channels + channel, mask=known, other=0.0)
-        total += value.to(tl.float32) * w.to(tl.float32)[None, :]
-    total = total * tl.sigmoid(total)
-    place = start[:, None] * channels + channel[None, :]
-    tl.store(out + place, total.to(out.dtype.element_ty), mask=live[:, None] & known[None, :])
+    known = (channel < channels)[None, :]
+    for step in range(steps):
+        token = (tl.program_id(0) * steps + step) * tile + tl.arange(0, tile)
+        live = token < count
+        patch = token % tokens - special
+        row, column = patch // columns, patch % columns
+        start = rows + token.to(tl.int64)[:, None] * by_row + channel[None, :]
+        alone = (live & (patch < 0))[:, None] & known
+        total = tl.load(start, mask=alone, other=0.0).to(tl.float32)
+        for tap in tl.static_range(side * side):
+            down, right = tap // side - side // 2, tap % side - side // 2
+            r, c = row + down, column + right
+            there = live & (patch >= 0) & (r >= 0) & (r < grid_rows) & (c >= 0) & (c < columns)
+            near = start + (down * columns + right) * by_row
+            value = tl.load(near, mask=there[:, None] & known, other=0.0).to(tl.float32)
+            w = tl.load(weight + tap * channels + channel, mask=channel < channels, other=0.0)
+            total += value * w.to(tl.float32)[None, :]
+        total = total * tl.sigmoid(total)
+        place = out + token.to(tl.int64)[:, None] * channels + channel[None, :]
+        tl.store(place, total.to(out.dtype.element_ty), mask=live[:, None] & known)
