@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.geometry.alignment import Similarity, umeyama
+from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.camera import camera_centres
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
 from vggt3.inference.identity import identity_of
@@ -140,9 +140,9 @@ class Distance:
     """Relative L2 distance of the settled states, root mean square over their tensors; nan for
     lists of photos of several sizes, whose order differs."""
     cameras: CameraGap
-    """Of the new photos' cameras, the two worlds aligned."""
+    """Of the new photos' cameras, in one unit."""
     scale: float
-    """Unit of the extended scene in that of all at once; 1 where nothing could be aligned."""
+    """Unit of the extended scene in that of all at once."""
 
     def describe(self) -> str:
         """One line for people."""
@@ -152,7 +152,7 @@ class Distance:
 
 def distance(extended: SceneMemory, at_once: SceneMemory, new: int) -> Distance:
     """Compare two scenes of the same photos in the same order, of which the last ``new`` were
-    added. Each scene has a unit of its own, so the centres of all cameras are aligned first."""
+    added. Both worlds are the first photo's camera, but each has a unit of its own."""
     gaps = []
     for mine, other in zip(extended.memory.states, at_once.memory.states, strict=True):
         for name, tensor in other.tensors.items():
@@ -162,19 +162,20 @@ def distance(extended: SceneMemory, at_once: SceneMemory, new: int) -> Distance:
     ordered = at_once.bounded or len(set(at_once.cameras.sizes)) == 1
     states = float(torch.stack(gaps).square().mean().sqrt()) if ordered else math.nan
     ours, theirs = (scene.cameras.camera_from_world.double() for scene in (extended, at_once))
-    motion = aligning(ours, theirs)
-    moved = ours if motion is None else motion.apply_to_cameras(ours)
+    motion = scaling(ours, theirs)
+    moved = motion.apply_to_cameras(ours)
     gap = camera_gap(moved[-new:], theirs[-new:], extent_of(theirs))
-    return Distance(states, gap, 1.0 if motion is None else float(motion.scale))
+    return Distance(states, gap, float(motion.scale))
 
 
-def aligning(
+def scaling(
     ours: Tensor,  # [V, 3, 4] camera_from_world
-    theirs: Tensor,  # [V, 3, 4] camera_from_world of the same photos in another world
-) -> Similarity | None:
-    """The similarity between two worlds by the cameras' centres, None where these are too few or
-    on one line."""
-    try:
-        return umeyama(camera_centres(ours), camera_centres(theirs))
-    except checks.DataError:
-        return None
+    theirs: Tensor,  # [V, 3, 4] camera_from_world of the same photos, the world of the same axes
+) -> Similarity:
+    """What brings one world's unit to another's: the least squares scale of the centres. No turn:
+    both worlds are the first photo's camera, and noise in the centres would be read as one."""
+    a, b = camera_centres(ours), camera_centres(theirs)
+    scale = (a * b).sum() / a.square().sum()
+    known = bool(scale.isfinite()) and float(scale) > 0
+    unit = scale if known else torch.ones_like(scale)
+    return Similarity(unit, torch.eye(3, dtype=unit.dtype), torch.zeros(3, dtype=unit.dtype))
