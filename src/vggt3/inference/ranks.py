@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -71,6 +74,7 @@ def joined(run: RunOptions) -> Iterator[Crew]:
     patient = dist.new_group(backend=kind, timeout=TO_WAIT)
     world = Agreeing(dist.get_rank(), size, patient)
     watch = Watch(World.current())
+    before = _heed_sigterm(world, watch)
     try:
         yield Crew(world, own, watch)
         world.exchange(None)
@@ -82,8 +86,27 @@ def joined(run: RunOptions) -> Iterator[Crew]:
         if found is error:
             raise
         raise found from error
+    if before is not None:
+        signal.signal(signal.SIGTERM, before)
     watch.leave()
     dist.destroy_process_group()
+
+
+def _heed_sigterm(world: World, watch: Watch) -> Any:
+    """Leave when told to, by torchrun above all, which stops those that are left when one is gone:
+    that one is then named, and what a process is doing to leave in order is not cut short."""
+
+    def heed(number: int, frame: object) -> None:
+        if sys.exc_info()[0] is not None:
+            return  # leaving already
+        found = watch.wait(0.0, ("lost", "failed"))
+        if found is not None:
+            raise found.error(world)
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        return None  # Python lets no other thread say what a signal does
+    return signal.signal(signal.SIGTERM, heed)
 
 
 def _explained(error: BaseException, world: World, watch: Watch) -> BaseException:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from vggt3 import checks
 from vggt3.attention.kernels import flops
 from vggt3.evaluation.benchmark import machine, measure
 from vggt3.evaluation.benchmark.combinations import Combinations
@@ -171,12 +170,6 @@ def test_peak_memory_is_the_runs_own() -> None:
     assert measure.peak_bytes(engine.device) > before + 2**29
     del large
     assert timed.peak < measure.peak_bytes(engine.device) - 2**29
-
-
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(checks.UsageError, match=r"started as one process.*got WORLD_SIZE=2"):
-        Benchmark(WHAT, RUN)
 
 
 def test_the_rate_is_positive_and_named() -> None:
