@@ -15,7 +15,7 @@ from localisation_confidence import QUERIES, VIEWS, model_of, photos
 from vggt3.commands.parsing import CommandParser
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.inference.camera_gap import CameraGap
-from vggt3.inference.extend import distance, extend_taken
+from vggt3.inference.extend import distance, extend_taken, scaling
 from vggt3.inference.localise import Localizer, QueryOptions, gap_between
 from vggt3.inference.mapping import map_taken
 from vggt3.inference.scene_engine import SceneEngine
@@ -59,7 +59,9 @@ def measure(
         away = distance(grown, scene, len(known) - FIRST)
         found["extend"].append(away.cameras)
         states.append(away.states)
-        grown_answers = gap_between(exact, Localizer(engine, grown, exact.options), asked)
+        motion = scaling(*(s.cameras.camera_from_world.double() for s in (grown, scene)))
+        larger = Localizer(engine, grown, exact.options, motion)
+        grown_answers = gap_between(exact, larger, asked)
         errors.append(grown_answers)
         print(n, away.describe(), "| queries:", grown_answers.describe(), file=sys.stderr)
     for name, gaps in {**found, "queries of the extended": errors}.items():

@@ -179,6 +179,16 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert (desk / "scene.vggt3").read_bytes() == scene_of_five
 
 
+@pytest.mark.usefixtures("desk")
+def test_several_processes_do_not_write_one_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for words in (("map", "map"), ("localize", "s", "ask"), ("extend", "s", "more")):
+        assert run(*words, "-o", "x") == 2
+        assert "be one process" in capsys.readouterr().err
+
+
 def test_a_scene_says_no_path_of_this_machine(scene_of_five: bytes, tmp_path: Path) -> None:
     (tmp_path / "scene.vggt3").write_bytes(scene_of_five)
     told = json.dumps(SceneMemory.load(tmp_path / "scene.vggt3").facts())

@@ -17,7 +17,8 @@ from vggt3.attention.fast_weights import column_norms, newton_schulz
 from vggt3.attention.memory import Delta, State
 from vggt3.attention.registry import LayerSpec
 from vggt3.attention.rope import Rope
-from vggt3.geometry.camera import decode_pose
+from vggt3.geometry.camera import decode_pose, invert_pose
+from vggt3.geometry.rotation import random_rotation
 from vggt3.inference.extend import distance, extend_taken, share_of
 from vggt3.inference.mapping import map_taken
 from vggt3.inference.options import RunOptions
@@ -103,24 +104,36 @@ def _images(views: Views) -> list[Tensor]:
 
 
 def test_distance_knows_what_differs() -> None:
+    """Units are each scene's own; what is left after aligning them is the distance."""
     engine = engine_of(TTT)
-    scene = mapped(engine)
+    scene = mapped(engine, 5)
+    centres = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
+    turns = random_rotation((5,), torch.Generator().manual_seed(0))
+    scene = standing(scene, turns, centres)
     nothing = distance(scene, scene, 1)
-    assert (nothing.states, nothing.cameras.centre) == (0.0, 0.0)
+    assert (nothing.states, nothing.scale) == (0.0, pytest.approx(1.0))
     assert nothing.cameras.rotation_deg < 1e-3
-    pose = scene.cameras.camera_from_world.clone()
-    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    pose[-1] = turn @ pose[-1]  # the same centre, turned by a quarter
+    assert nothing.cameras.centre < 1e-5
+    quarter = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    turned = turns.clone()
+    turned[-1] = turned[-1] @ quarter
     states = tuple(s.map(lambda t: 2 * t) for s in scene.memory.states)
     other = replace(
-        scene,
-        cameras=replace(scene.cameras, camera_from_world=pose),
-        memory=replace(scene.memory, states=states),
+        standing(scene, turned, centres / 4), memory=replace(scene.memory, states=states)
     )
     found = distance(other, scene, 1)
     assert found.states == pytest.approx(1.0)
-    assert found.cameras.rotation_deg == pytest.approx(90, abs=1e-3)
-    assert found.cameras.centre == pytest.approx(0, abs=1e-5)
+    assert found.scale == pytest.approx(4.0, rel=1e-4)
+    assert found.cameras.rotation_deg == pytest.approx(90, abs=1e-2)
+    assert found.cameras.centre == pytest.approx(0, abs=1e-4)
+    still = standing(scene, turns, torch.zeros(5, 3))
+    assert distance(still, still, 2).scale == 1
+
+
+def standing(scene: SceneMemory, turns: Tensor, centres: Tensor) -> SceneMemory:
+    """The scene with its cameras turned and placed so."""
+    poses = invert_pose(torch.cat([turns, centres[..., None]], dim=-1))
+    return replace(scene, cameras=replace(scene.cameras, camera_from_world=poses))
 
 
 def test_a_scene_grows_again_and_again_and_stays_what_it_was() -> None:

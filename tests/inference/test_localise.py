@@ -143,6 +143,25 @@ def test_a_scene_is_asked_in_another_precision(spec: LayerSpec, tmp_path: Path) 
             assert relative(a.maps.depth.log(), b.maps.depth.log()) < 0.1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("spec", SPECS, ids=label)
+def test_a_gpu_says_the_same(spec: LayerSpec) -> None:
+    """Mapped and asked there, in chunks whose results leave beside the next one's work."""
+    here = engine_of(spec)
+    options = RunOptions("cuda", precision="fp32", chunk=2, points_from="head")
+    there = SceneEngine(here.given, options)
+    views = questions(12)
+    expected = answers(Localizer(here, mapped(here)), views)
+    for _ in range(2):
+        for a, b in zip(answers(Localizer(there, mapped(there)), views), expected, strict=True):
+            assert relative(a.camera_from_world, b.camera_from_world) < 1e-3
+            assert a.maps is not None
+            assert b.maps is not None
+            assert relative(a.maps.points, b.maps.points) < 1e-3
+            assert a.confidence == pytest.approx(b.confidence, abs=1e-3)
+
+
 def test_asking_changes_neither_scene_nor_model() -> None:
     engine = engine_of(TTT)
     scene = mapped(engine)

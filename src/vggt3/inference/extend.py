@@ -10,12 +10,16 @@ head runs over the old and new camera tokens, and its answers for the new ones a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from vggt3 import checks
+from vggt3.geometry.alignment import Similarity
+from vggt3.geometry.camera import camera_centres
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
 from vggt3.inference.identity import identity_of
 from vggt3.inference.mapping import LIMIT, check_growth, familiarity, tokens_of
@@ -133,24 +137,45 @@ class Distance:
     """How far an extended scene is from the one that all photos at once make."""
 
     states: float
-    """Relative L2 distance of the settled states, root mean square over their tensors."""
+    """Relative L2 distance of the settled states, root mean square over their tensors; nan for
+    lists of photos of several sizes, whose order differs."""
     cameras: CameraGap
-    """Of the new photos' cameras."""
+    """Of the new photos' cameras, in one unit."""
+    scale: float
+    """Unit of the extended scene in that of all at once."""
 
     def describe(self) -> str:
         """One line for people."""
-        return f"states {self.states:.3f} relative; the new photos: {self.cameras.describe()}"
+        states = f"states {self.states:.3f} relative; " if math.isfinite(self.states) else ""
+        return f"{states}scale {self.scale:.3f}; the new photos: {self.cameras.describe()}"
 
 
 def distance(extended: SceneMemory, at_once: SceneMemory, new: int) -> Distance:
     """Compare two scenes of the same photos in the same order, of which the last ``new`` were
-    added. Both worlds are the first photo's camera, so nothing is aligned."""
+    added. Both worlds are the first photo's camera, but each has a unit of its own."""
     gaps = []
     for mine, other in zip(extended.memory.states, at_once.memory.states, strict=True):
         for name, tensor in other.tensors.items():
             wide = tensor.double()
             away = (mine[name].to(tensor.device).double() - wide).norm()
             gaps.append(away / wide.norm().clamp(min=1e-30))
-    ours, theirs = (scene.cameras.camera_from_world for scene in (extended, at_once))
-    gap = camera_gap(ours[-new:], theirs[-new:], extent_of(theirs))
-    return Distance(float(torch.stack(gaps).square().mean().sqrt()), gap)
+    ordered = at_once.bounded or len(set(at_once.cameras.sizes)) == 1
+    states = float(torch.stack(gaps).square().mean().sqrt()) if ordered else math.nan
+    ours, theirs = (scene.cameras.camera_from_world.double() for scene in (extended, at_once))
+    motion = scaling(ours, theirs)
+    moved = motion.apply_to_cameras(ours)
+    gap = camera_gap(moved[-new:], theirs[-new:], extent_of(theirs))
+    return Distance(states, gap, float(motion.scale))
+
+
+def scaling(
+    ours: Tensor,  # [V, 3, 4] camera_from_world
+    theirs: Tensor,  # [V, 3, 4] camera_from_world of the same photos, the world of the same axes
+) -> Similarity:
+    """What brings one world's unit to another's: the least squares scale of the centres. No turn:
+    both worlds are the first photo's camera, and noise in the centres would be read as one."""
+    a, b = camera_centres(ours), camera_centres(theirs)
+    scale = (a * b).sum() / a.square().sum()
+    known = bool(scale.isfinite()) and float(scale) > 0
+    unit = scale if known else torch.ones_like(scale)
+    return Similarity(unit, torch.eye(3, dtype=unit.dtype), torch.zeros(3, dtype=unit.dtype))

@@ -119,6 +119,9 @@ class Localizer:
         self.engine, self.options = engine, options or QueryOptions()
         self.model, self.alignment = engine.model, alignment
         self.scene = replace(scene, memory=engine.fit(scene.memory))
+        weights = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
+        self.held = weights + self.scene.nbytes
+        """Bytes on the device before any photo."""
 
     def ask(
         self, views: Views, observe: Observer = lambda stage, done, total: None
@@ -144,10 +147,9 @@ class Localizer:
         """
         budget = self.engine.options.resolve_memory(self.engine.device)
         largest = max(sizes, key=patches)
-        weights = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
         needed = 0
         for chunk in (self.engine.options.chunk,) if self.engine.options.chunk else sum(CHUNKS, ()):
-            needed = int(SLACK * (weights + self.scene.nbytes + self._work(largest, chunk)))
+            needed = int(SLACK * (self.held + self._work(largest, chunk)))
             if needed <= budget:
                 return chunk
         checks.fail(

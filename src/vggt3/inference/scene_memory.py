@@ -228,6 +228,8 @@ def _built(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> SceneMemo
         dict(facts["record"]),
     )
     counts = {len(names), len(sizes), memory.camera_tokens.shape[1], len(pinhole)}
+    if len(states) != len(found.identity.layers) or (plans and len(plans) != len(states)):
+        raise ValueError(f"{len(states)} states of {len(found.identity.layers)} layers")
     if len(counts) != 1:
         raise ValueError(f"{len(names)} names, {memory.camera_tokens.shape[1]} camera tokens")
     return found
