@@ -13,10 +13,10 @@ from tests.data.layouts import drawn, write_sevenscenes
 from tests.evaluation.protocols.oracle import LONG_SIDE, MOTION, changed_views, engine, knows
 from vggt3 import cli
 from vggt3.checks import DataError, UsageError
-from vggt3.evaluation.protocols.base import Answer
+from vggt3.evaluation.protocols.base import Answer, Kept
 from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
 from vggt3.evaluation.protocols.selection import Chosen, Every, Strided
-from vggt3.evaluation.protocols.trial import Kept, Trial, TrialOptions
+from vggt3.evaluation.protocols.trial import Trial, TrialOptions
 from vggt3.evaluation.record import read_record
 from vggt3.types import Views
 

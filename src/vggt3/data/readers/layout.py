@@ -10,7 +10,23 @@ from pathlib import Path
 from vggt3 import checks
 from vggt3.data.readers.record import Scene
 
-LAYOUTS: Mapping[str, str] = {name: f"vggt3.data.readers.{name}" for name in ("sevenscenes",)}
+NAMES = (
+    "sevenscenes",
+    "nrgbd",
+    "dtu",
+    "eth3d",
+    "wayspots",
+    "sintel",
+    "bonn",
+    "kitti",
+    "co3d",
+    "scannet",
+    "tum",
+    "captures",
+    "nerfstudio",
+    "colmap",
+)
+LAYOUTS: Mapping[str, str] = {name: f"vggt3.data.readers.{name}" for name in NAMES}
 """Name → module, in the order in which a folder is looked at."""
 
 

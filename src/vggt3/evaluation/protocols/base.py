@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,10 +19,29 @@ from vggt3.evaluation.loading import LoadedScene
 from vggt3.evaluation.protocols.selection import Chosen, Every, Selection
 from vggt3.evaluation.scoring import AlignedCloud, Scores
 from vggt3.geometry.projection import unproject
-from vggt3.types import Cameras, DenseView
+from vggt3.inference.engine import Engine
+from vggt3.types import Cameras, DenseView, Views
 
 WHOLE = Every(1)
 """All frames."""
+
+
+class Kept:
+    """A sink that keeps the cameras and the dense maps of some views."""
+
+    def __init__(self, wanted: Sequence[int]) -> None:
+        self.wanted = set(wanted)
+        self.found: Cameras | None = None
+        self.views: dict[int, DenseView] = {}
+
+    def cameras(self, cameras: Cameras) -> None:
+        """Keep the cameras."""
+        self.found = cameras
+
+    def add(self, view: DenseView) -> None:
+        """Keep a view's maps, if it is wanted."""
+        if view.index in self.wanted:
+            self.views[view.index] = view
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,13 @@ class Protocol:
         """Raise DataError where a view that is scored lacks what scoring needs."""
         chosen = self.choose(scene)
         scene.require(self.needs, [chosen.views[place] for place in chosen.scored])
+
+    def ask(self, engine: Engine, loaded: LoadedScene, chosen: Chosen) -> Answer:
+        """What a model says of the views; dense maps of the scored ones alone."""
+        sink = Kept(chosen.scored)
+        engine.run(Views.from_list(loaded.images), sink)
+        assert sink.found is not None
+        return Answer(sink.found, sink.views, engine.model.config.pixel_offset)
 
     def score(
         self,

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from vggt3 import checks
+from vggt3.data.readers.layout import LAYOUTS
 from vggt3.data.readers.record import Scene
 from vggt3.evaluation.error_pictures import draw_errors
 from vggt3.evaluation.loading import load_views
 from vggt3.evaluation.protocols.base import Answer, Protocol, Scored
-from vggt3.evaluation.protocols.selection import Chosen
+from vggt3.evaluation.protocols.selection import Chosen, Every
 from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
 from vggt3.evaluation.sitting import Sitting
 from vggt3.inference.engine import Engine
-from vggt3.types import Cameras, DenseView, Views
 
 SOURCES = {"both": ("depth", "head"), "depth": ("depth",), "head": ("head",)}
 
@@ -36,6 +36,13 @@ class TrialOptions:
     points: Literal["both", "depth", "head"] = "both"
     """Clouds that are scored: from depth and camera, the point head's own, or both."""
 
+    every: int | None = None
+    """Of each scene every N-th view; only where the protocol itself is of any data."""
+    layout: str | None = None
+    """The data's layout, where the folder looks like several; only where the protocol is of any
+    data."""
+    split: str | None = None
+    """train, test or all, as far as the layout has them; likewise."""
     pictures: Path | None = None
     """A folder for a picture of every scene that is computed: aligned clouds, coloured by
     error."""
@@ -44,25 +51,26 @@ class TrialOptions:
         checks.require(
             self.scenes is None or self.scenes >= 1, "--scenes", "be at least 1", self.scenes
         )
+        checks.require(
+            self.every is None or self.every >= 1, "--every", "be at least 1", self.every
+        )
         checks.choose("--points", self.points, SOURCES)
+        if self.layout is not None:
+            checks.choose("--layout", self.layout, LAYOUTS)
 
+    def adapted(self, protocol: Protocol) -> Protocol:
+        """The protocol with what the options say of its data.
 
-class Kept:
-    """A sink that keeps the cameras and the dense maps of some views."""
-
-    def __init__(self, wanted: Sequence[int]) -> None:
-        self.wanted = set(wanted)
-        self.found: Cameras | None = None
-        self.views: dict[int, DenseView] = {}
-
-    def cameras(self, cameras: Cameras) -> None:
-        """Keep the cameras."""
-        self.found = cameras
-
-    def add(self, view: DenseView) -> None:
-        """Keep a view's maps, if it is wanted."""
-        if view.index in self.wanted:
-            self.views[view.index] = view
+        Raises:
+            UsageError: they say something where the protocol has said it.
+        """
+        given: dict[str, Any] = {"layout": self.layout, "split": self.split}
+        given["views"] = None if self.every is None else Every(self.every)
+        said = {name: value for name, value in given.items() if value is not None}
+        for name in said if protocol.layout is not None else ():
+            flag = "--every" if name == "views" else f"--{name}"
+            checks.fail(flag, f"be left out: {protocol.name} says it", said[name])
+        return replace(protocol, **said)
 
 
 class Trial(Sitting):
@@ -93,8 +101,8 @@ class Trial(Sitting):
             DataError: data of another layout, or without what the protocol needs.
             UsageError: an ``output`` of another model or protocol.
         """
-        self.engine, self.protocol = engine, protocol
-        self.options = options or TrialOptions()
+        self.engine, self.options = engine, options or TrialOptions()
+        self.protocol = protocol = self.options.adapted(protocol)
         found = protocol.find(folder)
         self.missing = max(0, len(protocol.scenes) - len(found))
         """The protocol's scenes that the folder does not have."""
@@ -167,7 +175,4 @@ class Trial(Sitting):
     def answer(self, scene: Scene, chosen: Chosen) -> Answer:
         """What the model says of the chosen views."""
         loaded = load_views(scene, chosen.views, self.long_side)
-        sink = Kept(chosen.scored)
-        self.engine.run(Views.from_list(loaded.images), sink)
-        assert sink.found is not None
-        return Answer(sink.found, sink.views, self.engine.model.config.pixel_offset)
+        return self.protocol.ask(self.engine, loaded, chosen)
