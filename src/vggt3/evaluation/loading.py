@@ -22,19 +22,16 @@ class LoadedScene:
     """Some views of a scene, in the order that was asked for."""
 
     names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of each view in the model; multiples of 14."""
     images: tuple[Tensor, ...]
-    """[3, h, w] uint8 RGB each; sides are multiples of 14."""
+    """[3, h, w] uint8 RGB each; none where they were not asked for."""
     poses: Tensor | None
     """[V, 3, 4] float64 camera_from_world in the scene's own world and unit."""
     intrinsics: Tensor | None
-    """[V, 3, 3] float64 pixels of ``images``."""
+    """[V, 3, 3] float64 pixels at ``sizes``."""
     depth: tuple[Tensor, ...] | None
-    """[h, w] float32 along z each, at the images' sizes; 0 is unknown."""
-
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) of each image."""
-        return tuple((image.shape[-2], image.shape[-1]) for image in self.images)
+    """[h, w] float32 along z each, at ``sizes``; 0 is unknown."""
 
     @property
     def truth(self) -> Tensor:
@@ -49,11 +46,14 @@ def load_views(
     long_side: int,
     needs: Sequence[Need] = (),
     size: tuple[int, int] | None = None,
+    *,
+    images: bool = True,
 ) -> LoadedScene:
     """Read views: whole images, resampled so that the longer side is ``long_side``.
 
     Depth is taken from the pixel that each pixel's centre falls into: depths are never mixed.
-    ``size`` (height, width) gives all views that one size instead.
+    ``size`` (height, width) gives all views that one size instead: of each the largest part of
+    these proportions in its middle. Without ``images`` only ``needs`` is read.
 
     Raises:
         DataError: a view lacks one of ``needs`` or holds what it should not (says which).
@@ -62,29 +62,51 @@ def load_views(
     views = [scene.views[index] for index in which]
     before = [view.size for view in views]
     after = [size or model_size(given, long_side) for given in before]
-    images = [_image(view, to) for view, to in zip(views, after, strict=True)]
+    parts = [_middle(at, size) for at in before]
+    found = zip(views, parts, after, strict=True)
+    photos = tuple(_image(view, *part, to) for view, part, to in found) if images else ()
     poses = intrinsics = depth = None
     if "pose" in needs:
         poses = torch.stack([view.pose() for view in views if view.pose is not None])
     if "intrinsics" in needs:
         k = torch.stack([view.intrinsics() for view in views if view.intrinsics is not None])
-        given = Cameras(torch.eye(3, 4).expand(len(k), 3, 4), k, tuple(before))
+        corners = torch.tensor([[part[1].start, part[0].start] for part in parts])
+        k[:, :2, 2] -= corners
+        cut = tuple((rows.stop - rows.start, cols.stop - cols.start) for rows, cols in parts)
+        given = Cameras(torch.eye(3, 4).expand(len(k), 3, 4), k, cut)
         intrinsics = given.resized(after).intrinsics
     if "depth" in needs:
         depth = tuple(
-            _depth(view, at, to) for view, at, to in zip(views, before, after, strict=True)
+            _depth(view, at, size, to) for view, at, to in zip(views, before, after, strict=True)
         )
     names = tuple(view.name for view in views)
-    return LoadedScene(names, tuple(images), poses, intrinsics, depth)
+    return LoadedScene(names, tuple(after), photos, poses, intrinsics, depth)
 
 
-def _image(view: View, size: tuple[int, int]) -> Tensor:
-    photo = Image.fromarray(view.image().permute(1, 2, 0).contiguous().numpy())
-    small = np.array(resized(photo, size))
+def _middle(at: tuple[int, int], like: tuple[int, int] | None) -> tuple[slice, slice]:
+    """Rows and columns of the largest part of an image, in its middle, with the proportions of
+    ``like``; all of it where that is None."""
+    height, width = at
+    if like is None:
+        return slice(0, height), slice(0, width)
+    rows = min(height, max(1, round(width * like[0] / like[1])))
+    columns = min(width, max(1, round(height * like[1] / like[0])))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def _image(view: View, rows: slice, columns: slice, size: tuple[int, int]) -> Tensor:
+    pixels = view.image()[:, rows, columns].permute(1, 2, 0).contiguous()
+    small = np.array(resized(Image.fromarray(pixels.numpy()), size))
     return torch.from_numpy(small).permute(2, 0, 1).contiguous()
 
 
-def _depth(view: View, stored: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def _depth(
+    view: View,
+    stored: tuple[int, int],
+    like: tuple[int, int] | None,
+    size: tuple[int, int],
+) -> Tensor:
     depth = view.depth_map()
     at = (depth.shape[0], depth.shape[1])
     checks.require(
@@ -94,7 +116,7 @@ def _depth(view: View, stored: tuple[int, int], size: tuple[int, int]) -> Tensor
         f"{at[0]}×{at[1]}",
         error=checks.DataError,
     )
-    return nearest(depth, size)
+    return nearest(depth[_middle(at, like)], size)
 
 
 def nearest(

@@ -31,9 +31,11 @@ from vggt3.model import opening
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel
 from vggt3.training import checkpoints, settings, sharding
+from vggt3.training.curriculum import parse_recipes
 from vggt3.training.data import ProceduralData
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import LAST, Files, Keeper, Lines, Predictions
+from vggt3.training.mixture import read_sets
 from vggt3.training.module import LearningOptions
 from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.progress import Bar
@@ -41,9 +43,9 @@ from vggt3.training.scenes import SceneOptions
 from vggt3.training.sequence import SharedFitting
 
 ABOUT = {
-    "fit": "Train global attention (or with --train-all a whole model) on procedural scenes.",
-    "validate": "Score a model on the held-out procedural scenes.",
-    "test": "Score a model on procedural scenes that neither fit nor validate sees.",
+    "fit": "Train global attention (or with --train-all a whole model) on scenes.",
+    "validate": "Score a model on the held-out scenes.",
+    "test": "Score a model on scenes that neither fit nor validate sees.",
     "predict": "Write a model's cameras and depth of the held-out scenes beside the truth.",
 }
 
@@ -185,7 +187,11 @@ class FitCLI(LightningCLI):
         )
         kind = SharedFitting if shares else Fitting
         self.model = kind(self.loaded, learning, given.optimizer, given.loss, self.choice.seed)
-        self.datamodule = ProceduralData(self.scenes.counts(), look, textures and textures.bank)
+        read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
+        for note in [] if read is None else read.check(parse_recipes(self.scenes.recipe)):
+            rank_zero_only(print)(f"vggt3: note: {note}", file=sys.stderr)
+        bank = textures and textures.bank
+        self.datamodule = ProceduralData(self.scenes.counts(), look, bank, read)
         whole = learning.train != "adapter" or self.choice.preset is not None
         self.files = Files(self.output, whole)
         self.lines = Lines(given.report_every, self.output / "log.txt")

@@ -153,6 +153,7 @@ class Trial(Sitting):
             [chosen.views[place] for place in chosen.scored],
             self.long_side,
             self.protocol.needs,
+            images=False,
         )
         device = self.engine.device if self.engine.device.type == "cuda" else "cpu"
         sources = SOURCES[self.options.points]
