@@ -75,6 +75,17 @@ def test_a_set_without_a_split_holds_out_every_tenth(tmp_path: Path) -> None:
     assert len(part.learned) == 11
 
 
+def test_views_without_depth_are_left_out(root: Path, tmp_path: Path) -> None:
+    write_nrgbd(tmp_path, drawn(views=4))
+    (tmp_path / "whiteroom/depth/depth2.png").unlink()
+    found = read_sets([Source("nrgbd", 1, tmp_path)], 0.3, tmp_path / "cache")
+    assert found is not None and (part := found.parts[0]) is not None
+    assert [view.name for view in part.learned[0].views] == ["img0", "img1", "img3"]
+    said: list[str] = []
+    notes = found.check(RECIPES, said.append)
+    assert "nrgbd: 1 views without depth or camera are left out" in notes and said == []
+
+
 def test_batches_are_mixed_by_weight(root: Path) -> None:
     scenes = mixture(root, weight=3)
     kinds = []

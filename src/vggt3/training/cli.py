@@ -165,8 +165,8 @@ class FitCLI(LightningCLI):
         self.choice = ModelChoice(**{name: given[name] for name in names})
         self.scenes: SceneOptions = given.data
         look, textures = self.scenes.dressed()
-        for note in [] if textures is None else textures.notes():
-            rank_zero_only(print)(f"vggt3: note: {note}", file=sys.stderr)
+        for line in [] if textures is None else textures.notes():
+            note(line)
         self.resumed = None
         if given.ckpt_path is not None:
             self.resumed = checkpoints.read(given.ckpt_path)
@@ -188,8 +188,9 @@ class FitCLI(LightningCLI):
         kind = SharedFitting if shares else Fitting
         self.model = kind(self.loaded, learning, given.optimizer, given.loss, self.choice.seed)
         read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
-        for note in [] if read is None else read.check(parse_recipes(self.scenes.recipe)):
-            rank_zero_only(print)(f"vggt3: note: {note}", file=sys.stderr)
+        if read is not None:
+            for line in read.check(parse_recipes(self.scenes.recipe), note):
+                note(line)
         bank = textures and textures.bank
         self.datamodule = ProceduralData(self.scenes.counts(), look, bank, read)
         whole = learning.train != "adapter" or self.choice.preset is not None
@@ -283,12 +284,12 @@ class FitCLI(LightningCLI):
         ckpt_path = self.config_init.ckpt_path
         if self.resumed is not None:
             ours = self.model.facts(self.datamodule.described)
-            note = checkpoints.check_continues(ckpt_path, self.resumed, ours)
+            told = checkpoints.check_continues(ckpt_path, self.resumed, ours)
             if self.command == "fit":
                 method, spread = self.model.optimizing.method, sharding.wanted(self.trainer)
                 checkpoints.check_moves(ckpt_path, self.resumed, method, spread)
-            if note:
-                print(f"vggt3: note: {note}", file=sys.stderr)
+            if told:
+                print(f"vggt3: note: {told}", file=sys.stderr)
         path = None if ckpt_path is None else str(ckpt_path)
         if self.command == "fit":
             self.check_output()
@@ -311,6 +312,12 @@ class FitCLI(LightningCLI):
             self.trainer.validate(self.model, self.datamodule, verbose=False)
         self.lines.say(f"written: {self.files.adapter(self.model)}")
         self.lines.say(f"use it: {self.files.use(self.model, self.choice.weights)}")
+
+
+@rank_zero_only
+def note(text: str) -> None:
+    """Say something on stderr, once of all processes."""
+    print(f"vggt3: note: {text}", file=sys.stderr)
 
 
 def start(command: str, args: Sequence[str]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,8 @@ SOURCE, VIEWS = 0xDA7A, 0x71E5
 """Keep the streams that pick a batch's data set, and a scene's views, apart from all others."""
 HELD_OUT_EVERY = 10
 """Of a data set without a test split, every tenth scene is held out."""
+SILENT = 8
+"""Scenes whose views are looked at without a word."""
 NEEDS: tuple[Need, ...] = ("pose", "intrinsics", "depth")
 
 Made = SceneParameters | SceneBatch
@@ -97,13 +99,21 @@ class ReadSets:
         told = [f"{name}:{weight:g}" for name, weight in zip(names, self.weights, strict=True)]
         return f"data {','.join(told)}, covisibility {self.least:g}"
 
-    def check(self, recipes: Sequence[Recipe]) -> list[str]:
+    def check(
+        self, recipes: Sequence[Recipe], say: Callable[[str], object] = lambda line: None
+    ) -> list[str]:
         """Look at every scene once (which also fills the cache); what a person should know.
+
+        ``say`` is told beforehand where that may take a while.
 
         Raises:
             DataError: a data set without a scene of enough views that see each other.
         """
         notes: list[str] = []
+        count = sum(len(part.learned) + len(part.held_out) for part in self.parts if part)
+        if count > SILENT:
+            where = f"kept in {self.cache}" if self.cache else "not kept"
+            say(f"looking at what the views of {count} scenes see of each other ({where})")
         most = max(recipe.views for recipe in recipes)
         for part in (part for part in self.parts if part is not None):
             notes += part.notes
@@ -166,10 +176,21 @@ def _read_set(name: str, root: Path) -> ReadSet:
         learned = [scene for scene in learned if scene not in held]
     if not held:
         notes.append(f"{name}: nothing is held out, scores are of scenes that are learned from")
-    for scene in (*learned, *held):
-        scene.require(NEEDS, frames_of(scene))
-        notes += scene.notes
+    whole = [*learned, *held]
+    notes += [note for scene in whole for note in scene.notes]
+    known = {id(scene): _with_truth(scene) for scene in whole}
+    if not any(scene.views for scene in known.values()):
+        whole[0].require(NEEDS, range(len(whole[0].views)))  # says what is missing
+    lost = sum(len(scene.views) - len(known[id(scene)].views) for scene in whole)
+    if lost:
+        notes.append(f"{name}: {lost} views without depth or camera are left out")
+    learned, held = ([known[id(s)] for s in part if known[id(s)].views] for part in (learned, held))
     return ReadSet(name, tuple(learned), tuple(held or learned), tuple(notes))
+
+
+def _with_truth(scene: Scene) -> Scene:
+    """The scene's views whose depth and camera are known."""
+    return replace(scene, views=tuple(v for v in scene.views if not v.missing(NEEDS)))
 
 
 class Mixture(Dataset[Made]):

@@ -15,6 +15,7 @@ from vggt3 import cli
 from vggt3.checks import DataError, UsageError
 from vggt3.evaluation.protocols.base import Answer, Kept
 from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
+from vggt3.evaluation.protocols.points import PointMaps
 from vggt3.evaluation.protocols.selection import Chosen, Every, Strided
 from vggt3.evaluation.protocols.trial import Trial, TrialOptions
 from vggt3.evaluation.record import read_record
@@ -103,9 +104,18 @@ def test_the_published_protocols() -> None:
     sparse, dense = protocol("7scenes-sparse"), protocol("7scenes-dense")
     assert sparse.views == Every(200) and dense.views == Every(40)
     assert len(sparse.scenes) == 18 and "redkitchen/seq-14" in sparse.scenes
+    assert [len(protocol(n).scenes) for n in ("nrgbd-dense", "dtu", "eth3d")] == [9, 22, 13]
+    nrgbd = [protocol(f"nrgbd-{kind}").views for kind in ("sparse", "dense")]
+    assert nrgbd == [Every(500), Every(100)]
+    dtu, eth3d = protocol("dtu"), protocol("eth3d")
+    assert isinstance(dtu, PointMaps) and isinstance(eth3d, PointMaps)
+    assert (dtu.views, dtu.icp_limit) == (Every(5), 100.0)  # millimetres
+    assert (eth3d.views, eth3d.icp_limit, eth3d.points) == (Every(5), 0.1, None)
+    assert protocol("7scenes-scaling-2000").views == Strided(10, 2000)
     digests = {p.digest for p in PROTOCOLS.values()}
     assert len(digests) == len(PROTOCOLS)
-    assert protocol("7scenes-dense").digest == dense.digest
+    assert replace(dense, about="in other words").digest == dense.digest
+    assert replace(dense, views=Every(41)).digest != dense.digest
     with pytest.raises(UsageError, match="did you mean '7scenes-dense'"):
         protocol("7scene-dense")
 

@@ -97,7 +97,8 @@ class Protocol:
     @property
     def digest(self) -> str:
         """16 digits that differ between protocols whose scores cannot be compared."""
-        text = json.dumps({"kind": self.kind, **asdict(self)}, sort_keys=True)
+        said = {name: value for name, value in asdict(self).items() if name != "about"}
+        text = json.dumps({"kind": self.kind, **said}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def find(self, folder: Path) -> list[Scene]:
