@@ -290,6 +290,9 @@ def test_captures(tmp_path: Path) -> None:
     view = scene.views[0]
     assert stands(view) == [1, 2, 3] and sees(view, (1, 3, 3)) == [1, 0, 0]
     assert k(view) == [5, 6, 2.25, 1.5] and depths(view) == [1.234, 0, 0, 10.001]
+    told = listing.replace('"name"', '"pose_kind": "estimated", "name"')
+    write(tmp_path / "cameras.json", told.encode())
+    assert "estimates, not the truth" in read_scenes("captures", tmp_path)[0].notes[1]
 
 
 def test_nerfstudio(tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def command_of(name: str) -> Callable[..., None]:
         _run(sitting)
         shown = sitting.record.only(sitting.tasks)
         _print(f"{chosen.about}; {loaded.description}", overall(shown, name), markdown=markdown)
+        print(end="\n" * markdown)
         _print("by scene", by_scene(shown, name), markdown=markdown)
+        print(end="\n" * markdown)
         print("\n".join(f"- {line}" if markdown else line for line in told_of(shown)))
 
     about = PROTOCOLS[name].about

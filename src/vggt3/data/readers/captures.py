@@ -12,6 +12,9 @@ from vggt3.data.readers.layout import Layout
 from vggt3.data.readers.parsing import subfolders
 from vggt3.data.readers.record import Scene, View
 
+ESTIMATED = "estimated"
+"""``pose_kind`` of what vggt3 reconstructed."""
+
 
 def read(root: Path, split: str) -> list[Scene]:
     """A capture is a scene, of its posed frames."""
@@ -33,9 +36,12 @@ def _scene(folder: Path) -> Scene:
     )
     metric = capture.scale is not None and capture.scale.startswith("metric")
     unposed = len(capture.frames) - len(views)
-    note = f"capture {folder.name}: {unposed} photos without a camera are left out"
-    unit = "m" if metric else ""
-    return Scene("captures", folder.name, views, unit, (note,) * (unposed > 0))
+    notes = []
+    if unposed:
+        notes.append(f"capture {folder.name}: {unposed} photos without a camera are left out")
+    if capture.pose_kind == ESTIMATED:
+        notes.append(f"capture {folder.name}: its cameras are estimates, not the truth")
+    return Scene("captures", folder.name, views, "m" if metric else "", tuple(notes))
 
 
 def _pose(frame: CaptureFrame) -> Tensor:
