@@ -1,11 +1,13 @@
-"""Pose accuracy on folders of posed photos: ``python experiments/score_captures.py FOLDER…``.
+"""Pose accuracy on folders of posed photos.
+
+    python experiments/score_captures.py FOLDER… --attention NAME
 
 Every posed photo of a capture is read once, in one scene; pairs are scored against its cameras.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import torch
@@ -37,4 +39,8 @@ def main(folders: list[str], attention: str | None = None) -> None:
 
 if __name__ == "__main__":
     torch.set_grad_enabled(False)
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+")
+    parser.add_argument("--attention")
+    asked = parser.parse_args()
+    main(asked.folders, asked.attention)

@@ -25,6 +25,7 @@ def train(
     attention_options: dict[str, Any] | None = None,
     encoder: Path | None = None,
     start: Path | None = None,
+    adapter: Path | None = None,
     learning: LearningOptions,
     optimizing: OptimizerOptions,
     weights: LossWeights,
@@ -41,6 +42,7 @@ def train(
         attention_options: An option of the backend.
         encoder: File with the encoder's weights.
         start: Folder of an earlier run to start from, or a backbone's file.
+        adapter: Adapter of an earlier run to go on from, where the start is a backbone's file.
         learning: What learns.
         optimizing: How the weights move.
         weights: The loss.
@@ -49,7 +51,7 @@ def train(
         options: How long.
     """
     torch.manual_seed(options.model_seed)
-    model = make_model(preset, attention, attention_options, encoder, start)
+    model = make_model(preset, attention, attention_options, encoder, start, adapter)
     module = Training(model, learning, optimizing, weights)
     config, textures = look.dressed()
     bank = None if textures is None else textures.bank

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from vggt3.checks import UsageError as UsageError
     from vggt3.inference import RunOptions as RunOptions
     from vggt3.inference import reconstruct as reconstruct
+    from vggt3.inference.extend import extend as extend
+    from vggt3.inference.localise import localize as localize
+    from vggt3.inference.mapping import map as map
+    from vggt3.inference.scene_memory import SceneMemory as SceneMemory
     from vggt3.model.choice import ModelChoice as ModelChoice
     from vggt3.model.opening import open_model as open_model
     from vggt3.types import Cameras as Cameras
@@ -34,9 +38,13 @@ _LAZY = {
     "PlanError": "vggt3.checks",
     "Reconstruction": "vggt3.types",
     "RunOptions": "vggt3.inference",
+    "SceneMemory": "vggt3.inference.scene_memory",
     "UsageError": "vggt3.checks",
     "ViewGroup": "vggt3.types",
     "Views": "vggt3.types",
+    "extend": "vggt3.inference.extend",
+    "localize": "vggt3.inference.localise",
+    "map": "vggt3.inference.mapping",
     "open_model": "vggt3.model.opening",
     "reconstruct": "vggt3.inference",
 }

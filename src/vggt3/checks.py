@@ -32,6 +32,10 @@ class PlanError(InputError):
     """The work does not fit the memory that was allowed (exit code 1)."""
 
 
+class RankError(InputError):
+    """A process that shares the work with this one is gone or has failed (exit code 1)."""
+
+
 def fail(name: str, wanted: str, got: object, *, error: type[InputError] = UsageError) -> NoReturn:
     """Raise ``error`` saying that ``name`` must ``wanted`` but ``got`` came."""
     raise error(f"{name} must {wanted}, got {got}")

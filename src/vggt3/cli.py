@@ -39,6 +39,22 @@ COMMANDS: Mapping[str, Entry] = {
         "vggt3.commands.reconstruct:reconstruct",
         "turn photos or a video into cameras, depth maps and a point cloud",
     ),
+    "export": Entry(
+        "vggt3.commands.export:export",
+        "write a scene for COLMAP, nerfstudio or as GLB",
+    ),
+    "map": Entry(
+        "vggt3.commands.map_scene:map_scene",
+        "turn photos into a scene file that further photos can be localised in",
+    ),
+    "localize": Entry(
+        "vggt3.commands.localize:localize",
+        "find where photos were taken from in a mapped scene",
+    ),
+    "extend": Entry(
+        "vggt3.commands.extend:extend",
+        "add photos to a mapped scene",
+    ),
     "demo": Entry(
         "vggt3.commands.demo:demo",
         "photograph a procedural room and reconstruct it on the CPU",
@@ -74,6 +90,10 @@ COMMANDS: Mapping[str, Entry] = {
     "benchmark": Entry(
         "vggt3.commands.benchmark:benchmark",
         "measure time, memory and operations of every backend and number of views",
+    ),
+    "ablate": Entry(
+        "vggt3.commands.ablate:ablate",
+        "train and score many adapters on one backbone, in one table and one plot",
     ),
     "attention": Entry(
         "vggt3.commands.attention:attention",

@@ -8,22 +8,29 @@ total is the sum over ranks, so every gradient that crosses is summed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from vggt3 import checks
+
+T = TypeVar("T")
 
 
 class _Sum(torch.autograd.Function):
     """All-reduce (sum); its backward is the same sum of the incoming gradients."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
-        ctx.group = group
+    def forward(ctx: Any, tensor: Tensor, world: World) -> Tensor:
+        ctx.group = world.group
         total = tensor.contiguous().clone()
-        dist.all_reduce(total, group=group)
+        with world.crossing():
+            dist.all_reduce(total, group=world.group)
         return total
 
     @staticmethod
@@ -37,20 +44,22 @@ class _Gather(torch.autograd.Function):
     """Concatenate uneven shards along dim 0; backward sums over ranks, then takes its slice."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, sizes: list[int], rank: int, group: Any) -> Tensor:
+    def forward(ctx: Any, tensor: Tensor, sizes: list[int], world: World) -> Tensor:
+        rank, group = world.rank, world.group
         ctx.start, ctx.size, ctx.group = sum(sizes[:rank]), sizes[rank], group
         longest = max(sizes)
         padded = tensor.new_zeros(longest, *tensor.shape[1:])
         padded[: tensor.shape[0]] = tensor
         shards = [torch.zeros_like(padded) for _ in sizes]
-        dist.all_gather(shards, padded, group=group)
+        with world.crossing():
+            dist.all_gather(shards, padded, group=group)
         return torch.cat([shard[:size] for shard, size in zip(shards, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         total = grads[0].contiguous().clone()
         dist.all_reduce(total, group=ctx.group)
-        return total[ctx.start : ctx.start + ctx.size], None, None, None
+        return total[ctx.start : ctx.start + ctx.size], None, None
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class World:
         """The sum of ``tensor`` (one shape on all ranks) over the ranks, differentiable."""
         if self.size == 1:
             return tensor
-        result: Tensor = _Sum.apply(tensor, self.group)  # type: ignore[no-untyped-call]
+        result: Tensor = _Sum.apply(tensor, self)  # type: ignore[no-untyped-call]
         return result
 
     def gather(self, tensor: Tensor, dim: int = 0) -> Tensor:
@@ -83,14 +92,54 @@ class World:
         """
         if self.size == 1:
             return tensor
-        local = torch.tensor([tensor.shape[dim]], device=tensor.device)
-        sizes = [torch.zeros_like(local) for _ in range(self.size)]
-        dist.all_gather(sizes, local, group=self.group)
-        counts = [int(size) for size in sizes]
+        counts = self.counts(tensor.shape[dim], tensor.device)
         front = tensor.movedim(dim, 0).contiguous()
-        arguments = (front, counts, self.rank, self.group)
-        whole: Tensor = _Gather.apply(*arguments)  # type: ignore[no-untyped-call]
+        whole: Tensor = _Gather.apply(front, counts, self)  # type: ignore[no-untyped-call]
         return whole.movedim(0, dim)
+
+    def crossing(self) -> AbstractContextManager[object]:
+        """Around the moment in which tensors cross, when what memory it takes is there."""
+        return nullcontext()
+
+    def counts(self, count: int, device: torch.device) -> list[int]:
+        """Every rank's ``count``; told through tensors on ``device``."""
+        local = torch.tensor([count], device=device)
+        found = [torch.zeros_like(local) for _ in range(self.size)]
+        dist.all_gather(found, local, group=self.group)
+        return [int(each) for each in found]
+
+    def exchange(self, value: T) -> list[T]:
+        """Every rank's ``value``, in rank order: anything small that pickles."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self.group)
+        return found
+
+    def agreed(self, action: Callable[[], T]) -> list[T]:
+        """What ``action`` gives on every rank, in rank order.
+
+        Raises:
+            InputError, OSError: ``action`` raised it on some rank. Each of these ranks raises its
+                own, the others that of the first of them.
+        """
+        if self.size == 1:
+            return [action()]
+        own: Exception | None = None
+        value: Any = None
+        try:
+            value = action()
+        except (checks.InputError, OSError) as error:
+            own = error
+        found = self.exchange((value, own))
+        if own is not None:
+            raise own
+        for rank, (_, other) in enumerate(found):
+            if isinstance(other, checks.InputError):
+                raise type(other)(f"{other} (on rank {rank})")
+            if other is not None:
+                raise other
+        return [each for each, _ in found]
 
     def share(self, views: int) -> tuple[int, int]:
         """First and one-past-last view of this rank when ``views`` are dealt evenly in order."""

@@ -18,6 +18,14 @@ PATCH = 14
 """Side of a patch in pixels: every image size inside the model is a multiple of it."""
 
 
+def even_pieces(count: int, most: int) -> list[int]:
+    """Sizes of the fewest pieces of ``count`` things, at most ``most`` in one, that differ by at
+    most 1, larger ones first; one piece of none where there is nothing."""
+    pieces = max(1, -(-count // most))
+    base, extra = divmod(count, pieces)
+    return [base + (n < extra) for n in range(pieces)]
+
+
 @dataclass(frozen=True)
 class ViewGroup:
     """Views of one image size (one patch grid). A scene is one or more groups."""
@@ -61,9 +69,10 @@ class ViewGroup:
         return self.images.shape[-2] // PATCH, self.images.shape[-1] // PATCH
 
     def chunks(self, views: int) -> Iterator[ViewGroup]:
-        """The group in pieces of at most ``views`` views, in order."""
-        for start in range(0, max(len(self.ids), 1), views):
-            stop = start + views
+        """The group in pieces of at most ``views`` views, as even as can be, in order."""
+        stop = 0
+        for size in even_pieces(len(self.ids), views):
+            start, stop = stop, stop + size
             weight = None if self.weight is None else self.weight[:, start:stop]
             yield ViewGroup(self.images[:, start:stop], self.ids[start:stop], weight)
 
@@ -99,14 +108,16 @@ class Views:
     @classmethod
     def from_list(cls, images: Sequence[Tensor]) -> Views:
         """One scene of photos [3, H, W] of any sizes, grouped by size in order of appearance."""
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(images):
-            by_size.setdefault(tuple(image.shape), []).append(index)
-        groups = tuple(
-            ViewGroup(torch.stack([images[i] for i in ids]).unsqueeze(0), tuple(ids))
-            for ids in by_size.values()
-        )
-        return cls(groups, len(images))
+        return cls(_by_size(images, range(len(images))), len(images))
+
+    @classmethod
+    def from_share(
+        cls, images: Sequence[Tensor], ids: Sequence[int], sizes: Sequence[tuple[int, int]]
+    ) -> Views:
+        """One process's share of a scene of photos of ``sizes`` (height, width): ``images``
+        [3, H, W] are those with ``ids``. May be none; see :meth:`shard`."""
+        empty = torch.empty(1, 0, 3, *sizes[0], dtype=torch.uint8)
+        return cls(_by_size(images, ids) or (ViewGroup(empty, ()),), len(sizes))
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -149,6 +160,17 @@ class Views:
             for group in self.groups
         )
         return replace(self, groups=groups)
+
+
+def _by_size(images: Sequence[Tensor], ids: Sequence[int]) -> tuple[ViewGroup, ...]:
+    """A group for each size, in order of appearance."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        by_size.setdefault(tuple(image.shape), []).append(place)
+    return tuple(
+        ViewGroup(torch.stack([images[n] for n in held])[None], tuple(ids[n] for n in held))
+        for held in by_size.values()
+    )
 
 
 @dataclass(frozen=True)

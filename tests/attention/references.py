@@ -59,10 +59,19 @@ def normed(x: Tensor, parameters: Parameters, name: str) -> Tensor:
     return layer_norm(x, x.shape[-1:], weight, bias, eps=1e-5)
 
 
+def beside(x: Tensor) -> Tensor:
+    """[B, H, V, P, D] → heads side by side: [B, V, P, C], channels as [head, head width]."""
+    return x.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def by_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, V, P, C] → [B, H, V, P, D]."""
+    return x.reshape(*x.shape[:3], heads, -1).permute(0, 3, 1, 2, 4)
+
+
 def joined(out: Tensor, parameters: Parameters) -> Tensor:
     """[B, H, V, P, D] → heads side by side, output projection → [B, V, P, C]."""
-    flat = out.permute(0, 2, 3, 1, 4).flatten(3)
-    return linear(flat, parameters["proj.weight"], parameters["proj.bias"])
+    return linear(beside(out), parameters["proj.weight"], parameters["proj.bias"])
 
 
 def weights_of(case: Case) -> Tensor:
@@ -197,19 +206,26 @@ def fast_weights(
     return matrices
 
 
+def kernels(parameters: Parameters) -> tuple[Tensor | None, ...]:
+    """Of the convolutions of q, k and v, where there are."""
+    names = ("conv_q.weight", "conv_k.weight", "conv.weight")
+    return tuple(parameters.get(name) for name in names)
+
+
 def ttt(
     parameters: Parameters, case: Case, heads: int, options: dict[str, object], descriptors: Tensor
 ) -> Tensor:
     tokens = case.tokens
-    q, k, v = projected(parameters, case, heads)
-    if "conv.weight" in parameters:
-        flat = v.permute(0, 2, 3, 1, 4).flatten(3)  # channels are [head, head width]
-        flat = convolved(flat, parameters["conv.weight"], case.context.grid)
-        v = flat.reshape(*flat.shape[:3], heads, -1).permute(0, 3, 1, 2, 4)
+    q, k, v = (
+        x if kernel is None else by_heads(convolved(beside(x), kernel, case.context.grid), heads)
+        for x, kernel in zip(projected(parameters, case, heads), kernels(parameters), strict=True)
+    )
     q, k, v = turned(silu(q), case), turned(silu(k), case), silu(v)
     q, k = (x / (x.norm(dim=-1, keepdim=True) + 1e-5) for x in (q, k))
-    rates = linear(tokens, parameters["rates.weight"], parameters["rates.bias"])
-    rates = softplus(rates + math.log(math.exp(0.01) - 1))  # [B, V, P, 3·H] as [rate, head]
+    rates = torch.full((*tokens.shape[:3], 3 * heads), 0.01, dtype=tokens.dtype)
+    if options.get("rates", "learned") == "learned":
+        rates = linear(tokens, parameters["rates.weight"], parameters["rates.bias"])
+        rates = softplus(rates + math.log(math.exp(0.01) - 1))  # [B, V, P, 3·H] as [rate, head]
     rates = rates * weights_of(case)[..., None]
     sweeps, steps = options.get("sweeps", 2), options.get("newton_schulz", 5)
     assert isinstance(sweeps, int) and isinstance(steps, int)
@@ -223,6 +239,9 @@ def ttt(
             )
             w0, w1, w2 = settled
             out[b, h] = (silu(q[b, h] @ w0) * (q[b, h] @ w2)) @ w1
+    if options.get("gate", False):
+        gate = linear(tokens, parameters["gate.weight"], parameters["gate.bias"])
+        out = out * by_heads(gate * torch.sigmoid(gate), heads)
     return joined(out, parameters)
 
 

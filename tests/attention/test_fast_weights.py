@@ -8,10 +8,13 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from tests.attention.references import towards_orthogonal
-from tests.attention.variants import relative
+from tests.attention.variants import HEADS, WIDTH, attend, draw_case, label, relative
 from vggt3.attention import fast_weights
 from vggt3.attention.fast_weights import Weights
-from vggt3.attention.ttt_mlp import draw_start, unit
+from vggt3.attention.kernels.rows import unit
+from vggt3.attention.registry import LayerSpec
+from vggt3.attention.ttt_mlp import draw_start
+from vggt3.attention.ttt_shortconv import CONVOLVED
 
 SHAPES = [(8, 8), (8, 32), (32, 8), (1, 5), (5, 1)]
 
@@ -125,6 +128,30 @@ def test_the_start_is_drawn_from_its_seed() -> None:
         assert torch.equal(first[index], again[index])
         assert not torch.equal(first[index], other[index])
         assert abs(float(first[index].std()) * (fan_in / 2) ** 0.5 - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LayerSpec("ttt_mlp", (("gate", True),)),
+        LayerSpec("ttt_mlp", (("rates", "fixed"),)),
+        *(LayerSpec("ttt_shortconv", (("convolved", names),)) for names in CONVOLVED),
+    ],
+    ids=label,
+)
+def test_what_is_added_begins_as_if_it_were_not_there(spec: LayerSpec) -> None:
+    """So that what a row of an ablation adds is all that sets its training apart."""
+    plain = LayerSpec("ttt_mlp").build(WIDTH, HEADS, 3).double().eval()
+    other = spec.build(WIDTH, HEADS, 3).double().eval()
+    other.load_state_dict(plain.state_dict(), strict=False)
+    case = draw_case()
+    assert relative(attend(other, case), attend(plain, case)) < 1e-7  # the bias is an fp32
+
+
+def test_adapters_made_before_the_options_have_the_same_tensors() -> None:
+    own = {"qkv.weight", "qkv.bias", "proj.weight", "proj.bias", "w0", "w1", "w2"}
+    own |= {"rates.weight", "rates.bias", "conv.weight"}
+    assert LayerSpec("ttt_shortconv").build(WIDTH, HEADS, 0).state_dict().keys() == own
 
 
 def test_unit() -> None:

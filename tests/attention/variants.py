@@ -17,8 +17,21 @@ from vggt3.attention.rope import Rope
 OPTIONS: dict[str, list[dict[str, object]]] = {
     "softmax": [{}, {"max_views": 2}, {"kernel": "math"}],
     "linear": [{}],
-    "ttt_mlp": [{"sweeps": 1}, {"sweeps": 2, "hidden": 2}, {"sweeps": 3, "newton_schulz": 0}],
-    "ttt_shortconv": [{}, {"sweeps": 3}, {"sweeps": 1, "kernel_size": 5}, {"kernel_size": 1}],
+    "ttt_mlp": [
+        {"sweeps": 1},
+        {"sweeps": 2, "hidden": 2},
+        {"sweeps": 3, "newton_schulz": 0},
+        {"rates": "fixed"},
+        {"gate": True},
+    ],
+    "ttt_shortconv": [
+        {},
+        {"sweeps": 3},
+        {"sweeps": 1, "kernel_size": 5},
+        {"kernel_size": 1},
+        {"convolved": "qk"},
+        {"convolved": "qkv", "gate": True, "rates": "fixed"},
+    ],
 }
 """Backends that are not here, such as an installed plug-in's, are run with their defaults."""
 

@@ -46,6 +46,18 @@ def test_the_cache_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert same(pictures.scene(TASKS[0]), first)
 
 
+def test_no_process_is_started_for_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = list(Pictures(small(), tmp_path).each(TASKS))
+    monkeypatch.setattr("vggt3.evaluation.pictures.ProcessPoolExecutor", None)
+    kept = Pictures(small(), tmp_path, workers=2).each(TASKS)
+    assert all(same(one, two) for one, two in zip(plain, kept, strict=True))
+    (tmp_path / "rooms-v1" / "v8" / f"{TASKS[1][1]:06d}.npz").unlink()
+    with pytest.raises(TypeError):
+        list(Pictures(small(), tmp_path, workers=2).each(TASKS))
+
+
 def test_what_cannot_be_used_is_made_again(tmp_path: Path) -> None:
     pictures = Pictures(small(), tmp_path)
     first = pictures.scene(TASKS[0])

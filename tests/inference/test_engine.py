@@ -9,12 +9,15 @@ import torch
 
 from vggt3 import checks
 from vggt3.geometry.camera import decode_pose
-from vggt3.geometry.projection import unproject
+from vggt3.geometry.projection import project, unproject
 from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions, parse_bytes
 from vggt3.inference.plan import make_plan
 from vggt3.model.blocks import LayerScale
+from vggt3.model.choice import ModelChoice
 from vggt3.model.config import TINY
+from vggt3.model.opening import open_model
+from vggt3.model.precision import placed
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import Cameras, DenseView, Views
 
@@ -74,6 +77,37 @@ def test_engine_equals_forward(backend: str, points_from: str) -> None:
                     confidence = maps.depth_confidence[0, n]
                 assert relative(found.points, points) < 1e-5
                 assert relative(found.points_confidence, confidence) < 1e-5
+
+
+def test_cameras_count_pixels_from_the_corner_whatever_the_heads_do() -> None:
+    """Points project to the centres of their pixels, also with heads of whole pixels."""
+    model = loud(VGGT3.build(replace(TINY, pixel_offset=0.0), "ttt_shortconv"))
+    kept = Kept()
+    Engine(model, RunOptions("cpu")).run(Views.from_list(photos()[:1]), kept)
+    pixels, _ = project(
+        kept.views[0].points.double(),
+        kept.found.intrinsics[0].double(),
+        kept.found.camera_from_world[0].double(),
+    )
+    height, width = SIZES[0]
+    assert torch.allclose(pixels[0, :, 0], torch.arange(width).double() + 0.5, atol=1e-3)
+    assert torch.allclose(pixels[:, 0, 1], torch.arange(height).double() + 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "ttt_shortconv"])
+def test_the_weights_that_ship_read_alike_in_chunks(attention: str) -> None:
+    """fp32 to 1e-5; bf16 no further from fp32 than a whole scene in bf16 is, times 1.2."""
+    model = open_model(ModelChoice(attention=attention)).model
+    generator = torch.Generator().manual_seed(3)
+    views = Views.from_tensor(torch.rand(4, 3, 70, 84, generator=generator))
+    with torch.no_grad():
+        exact = model(views).dense[0].depth[0]
+        half = placed(model, torch.device("cpu"), torch.bfloat16)(views).dense[0].depth[0]
+    for precision, allowed in (("fp32", 1e-5), ("bf16", 1.2 * relative(half.float(), exact))):
+        kept = Kept()
+        Engine(model, RunOptions("cpu", precision, chunk=3)).run(views, kept)
+        found = torch.stack([kept.views[n].depth for n in range(4)])
+        assert relative(found, exact) <= allowed
 
 
 def test_other_views_may_come_in_any_order() -> None:

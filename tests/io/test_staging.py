@@ -12,6 +12,7 @@ import pytest
 from vggt3.checks import DataError, UsageError
 from vggt3.io import check_out, staged
 from vggt3.io import staging as staging_module
+from vggt3.io.staging import staged_file
 
 
 def scene(folder: Path, word: str, pose_kind: str = "estimated") -> Path:
@@ -170,3 +171,41 @@ def test_a_full_disk_names_out(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"^broken data stream$"), staged(tmp_path / "out"):
         raise OSError("broken data stream")
     assert content(tmp_path) == []
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    place = tmp_path / "deep" / "a.glb"
+    with staged_file(place, False, b"glTF") as path:
+        path.write_bytes(b"glTF 1")
+    with pytest.raises(UsageError, match="not exist yet"), staged_file(place, False, b"glTF"):
+        pass
+    with pytest.raises(KeyboardInterrupt), staged_file(place, True, b"glTF") as path:
+        path.write_bytes(b"glTF half")
+        raise KeyboardInterrupt
+    assert [p.name for p in place.parent.iterdir()] == ["a.glb"]
+    assert place.read_bytes() == b"glTF 1"
+    with staged_file(place, True, b"glTF") as path:
+        path.write_bytes(b"glTF 2")
+    assert place.read_bytes() == b"glTF 2"
+
+
+def test_a_failed_file_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"), staged_file(tmp_path / "b/c.glb", False, b"glTF"):
+        raise ValueError("no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_kind_or_that_came_meanwhile_is_kept(tmp_path: Path) -> None:
+    place = tmp_path / "a.glb"
+    place.write_bytes(b"a letter")
+    with pytest.raises(UsageError, match="file of another kind"), staged_file(place, True, b"glTF"):
+        pass
+    late = tmp_path / "late.glb"
+    with (
+        pytest.raises(UsageError, match="not appear meanwhile"),
+        staged_file(late, False, b"glTF") as path,
+    ):
+        path.write_bytes(b"glTF")
+        late.write_bytes(b"another")
+    assert late.read_bytes() == b"another"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.glb", "late.glb"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from vggt3.model.dense_head import line_weights, upsample
+from vggt3.model.maps import line_weights, upsample
 
 Size = tuple[int, int]
 

@@ -127,3 +127,24 @@ def test_a_fit_starts_from_softmax(folder: Path) -> None:
     assert torch.equal(half.state_dict()[norm], softmax.state_dict()[norm])
     on = start_model(ModelChoice(weights=weights, adapter="ttt_shortconv")).model
     assert same(on, choose(folder, attention="ttt_shortconv").model)
+
+
+def test_a_fit_starts_from_scratch(folder: Path) -> None:
+    """Random attention, drawn from the seed, on the same frozen rest; softmax's too."""
+    softmax = choose(folder, attention="softmax").model.state_dict()
+    prefix = "aggregator.global_blocks.1.attn."
+    for name in ("softmax", "ttt_shortconv"):
+        first, again, other = (
+            start_model(
+                ModelChoice(weights=str(folder), attention=name, seed=seed), scratch=True
+            ).model
+            for seed in (3, 3, 4)
+        )
+        own, theirs = first.state_dict(), other.state_dict()
+        assert same(first, again) and fingerprint(own) == fingerprint(softmax)
+        for tensor in ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias"):
+            key = prefix + tensor
+            assert not torch.equal(own[key], softmax[key]), key
+            assert not torch.equal(own[key], theirs[key]), key
+    with pytest.raises(checks.UsageError, match="--start scratch must stand without --adapter"):
+        start_model(ModelChoice(weights=str(folder), adapter="linear"), scratch=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,8 +20,31 @@ def free_port() -> int:
 
 def together(size: int, work: Callable[..., None], *given: Any) -> None:
     """Call ``work(*given)`` in ``size`` processes that find each other as under torchrun."""
-    multiprocessing.set_forkserver_preload(["vggt3.training.cli", "torch._dynamo"])
+    # Of no effect where the server runs by now.
+    multiprocessing.set_forkserver_preload([work.__module__, "torch._dynamo"])
     start_processes(_run, (size, free_port(), work, given), nprocs=size, start_method="forkserver")
+
+
+def apart(
+    size: int, work: Callable[..., None], *given: Any, waits_for: Sequence[int] | None = None
+) -> list[int | None]:
+    """The same, but nobody stops them when one fails: their exit codes, when those (by default
+    all) have ended that are waited for."""
+    multiprocessing.set_forkserver_preload([work.__module__, "torch._dynamo"])
+    server, port = multiprocessing.get_context("forkserver"), free_port()
+    started = [
+        server.Process(target=_run, args=(rank, size, port, work, given)) for rank in range(size)
+    ]
+    for process in started:
+        process.start()
+    try:
+        for rank in range(size) if waits_for is None else waits_for:
+            started[rank].join(60)
+        return [process.exitcode for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
 
 
 def _run(
@@ -29,6 +52,7 @@ def _run(
 ) -> None:
     torch.set_num_threads(1)
     places = {"LOCAL_RANK": rank, "RANK": rank, "WORLD_SIZE": size, "NODE_RANK": 0}
+    places["LOCAL_WORLD_SIZE"] = size
     os.environ.update({name: str(place) for name, place in places.items()})
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     work(*given)

@@ -106,7 +106,8 @@ def kept_for_backward(part: str, scene: SceneBatch) -> tuple[int, set[str]]:
 
     def look(name: str) -> Any:
         def seen(module: Any, inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.requires_grad:
+            first = output[0] if isinstance(output, tuple) else output
+            if isinstance(first, torch.Tensor) and first.requires_grad:
                 carrying.add(name)
 
         return seen

@@ -14,7 +14,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
 
+from vggt3 import checks
 from vggt3.attention.memory import Delta, State
 from vggt3.attention.rope import Rope
 
@@ -106,6 +108,21 @@ class Backend(nn.Module):
         """Per view: what its queries find in the memory, projected: [B, V_c, P, C]."""
         raise NotImplementedError
 
+    def extend(self, state: State, delta: Delta, share: float) -> State:
+        """A settled state to which further views wrote ``delta`` once; ``share`` is theirs of all
+        tokens that it then holds. By default sums add up and lists grow, which weighs by itself."""
+        odd = sorted({*delta.sums, *delta.lists} ^ set(state.tensors))
+        told = "define extend, since its settled states are no sums or lists of what is written"
+        checks.require(not odd, f"attention {self.name}", told, f"{', '.join(odd)} in one only")
+        sums = {name: state[name] + tensor for name, tensor in delta.sums.items()}
+        lists = {k: torch.cat([state[k], t.to(state[k])], dim=1) for k, t in delta.lists.items()}
+        return state.updated({**sums, **lists})
+
+    def recall(self, projection: Projection, state: State) -> Tensor | None:
+        """How well the state gives back what these views would write: the cosine between what
+        their own keys find and their own values, [B, V_c, P]. None where that has no meaning."""
+        return None
+
     def start_from(self, softmax: Mapping[str, Tensor]) -> None:
         """Begin as close to a softmax layer as the backend can: by default its qkv and proj."""
         with torch.no_grad():
@@ -130,6 +147,16 @@ def merge_heads(
     shape = (x.shape[0], projection.views, projection.context.tokens, -1)
     x = x.transpose(1, 2).flatten(2)
     return x.reshape(*shape[:3], x.shape[-1])
+
+
+def agreement(
+    found: Tensor,  # [B, H, N, D] what keys find, N = V·P
+    values: Tensor,  # [B, H, N, D]
+    projection: Projection,
+) -> Tensor:
+    """Cosine between two lists of values, mean over the heads: [B, V, P] fp32."""
+    cosine = cosine_similarity(found.float(), values.float(), dim=-1)  # [B, H, N]
+    return cosine.mean(dim=1).unflatten(1, (projection.views, projection.context.tokens))
 
 
 def as_given(device: torch.device) -> AbstractContextManager[object]:

@@ -68,9 +68,12 @@ def newton_schulz(
     tall = gradient.shape[-2] > gradient.shape[-1]
     x = gradient.transpose(-1, -2) if tall else gradient
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + NORM_EPSILON)
+    shape, x = x.shape, x.reshape(-1, *x.shape[-2:])
     for _ in range(steps):
         square = x @ x.transpose(-1, -2)
-        x = a * x + (b * square + c * (square @ square)) @ x
+        mixed = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        x = torch.baddbmm(x, mixed, x, beta=a)
+    x = x.view(shape)
     return x.transpose(-1, -2) if tall else x
 
 
@@ -84,15 +87,16 @@ def update(
     gradients: Weights,
     norms: Weights,  # the columns' initial norms, [B or 1, H, 1, columns]
     steps: int,
+    share: float = 1.0,
 ) -> Weights:
-    """W ← W + NS(G), each column rescaled to its initial norm.
+    """W ← W + share · NS(G), each column rescaled to its initial norm.
 
     G1 takes part as its transpose, so that one batch of products settles all three.
     """
     three = torch.stack([gradients.w0, gradients.w1.transpose(-1, -2), gradients.w2])
     step0, step1, step2 = newton_schulz(three, steps)
     turned = Weights(step0, step1.transpose(-1, -2), step2)
-    moved = [w + step for w, step in zip(weights, turned, strict=True)]
+    moved = [torch.add(w, step, alpha=share) for w, step in zip(weights, turned, strict=True)]
     return Weights(
         *(
             w * (norm / (column_norms(w) + COLUMN_EPSILON))

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu
 
-from vggt3.attention.base import Backend, Context, Projection, as_given, merge_heads, split_heads
+from vggt3.attention.base import (
+    Backend,
+    Context,
+    Projection,
+    agreement,
+    as_given,
+    merge_heads,
+    split_heads,
+)
 from vggt3.attention.memory import Delta, State
 
 EPSILON = 1e-6
@@ -64,9 +72,14 @@ class Linear(Backend):
     def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
         return state.updated(delta.sums), False
 
+    def _find(self, x: Tensor, state: State) -> Tensor:
+        with as_given(x.device):
+            return x @ state["kv"] / (x @ state["k"][..., None] + EPSILON)
+
+    def recall(self, projection: Projection, state: State) -> Tensor | None:
+        return agreement(self._find(projection["k"], state), projection["v"], projection)
+
     def read(self, projection: Projection, state: State) -> Tensor:
-        q = projection["q"]
-        with as_given(q.device):
-            out = q @ state["kv"] / (q @ state["k"][..., None] + EPSILON)
+        out = self._find(projection["q"], state)
         mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))
         return mixed

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from vggt3 import checks
-from vggt3.attention.base import Backend, Context, Projection, merge_heads, split_heads
+from vggt3.attention.base import (
+    Backend,
+    Context,
+    Projection,
+    agreement,
+    merge_heads,
+    split_heads,
+)
+from vggt3.attention.kernels import rows
 from vggt3.attention.kernels import softmax as kernels
 from vggt3.attention.memory import Delta, State
 
@@ -82,9 +90,10 @@ class Softmax(Backend):
         return State(bounded=self.max_views is not None)
 
     def project(self, tokens: Tensor, context: Context) -> Projection:
-        q, k, v = (split_heads(x, self.heads) for x in self.qkv(tokens).chunk(3, dim=-1))
-        q = context.rope.turn(self.q_norm(q)).to(v.dtype)
-        k = context.rope.turn(self.k_norm(k)).to(v.dtype)
+        qkv = self.qkv(tokens)
+        q, k = rows.norm_turn(qkv, self.heads, (self.q_norm, self.k_norm), context.rope)
+        q, k = q.movedim(-2, 1), k.movedim(-2, 1)  # [B, H, V, P, D]
+        v = split_heads(qkv[..., 2 * self.width :], self.heads)
         return Projection(
             {"q": q.flatten(2, 3), "k": k, "v": v}, tokens.shape[1], context
         )  # q [B, H, V·P, D]; k, v [B, H, V, P, D]: a list may keep some views only
@@ -111,10 +120,15 @@ class Softmax(Backend):
     def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
         return state.updated(delta.lists), False
 
-    def read(self, projection: Projection, state: State) -> Tensor:
+    def _find(self, x: Tensor, state: State) -> Tensor:
         k, v = (state[name].transpose(1, 2) for name in ("k", "v"))  # [B, H, M, D]
-        out = kernels.attend(
-            projection["q"], k, v, state.tensors.get("log_weight"), kernel=self.kernel
-        )
+        return kernels.attend(x, k, v, state.tensors.get("log_weight"), kernel=self.kernel)
+
+    def recall(self, projection: Projection, state: State) -> Tensor | None:
+        k, v = (projection[name].flatten(2, 3) for name in ("k", "v"))
+        return agreement(self._find(k, state), v, projection)
+
+    def read(self, projection: Projection, state: State) -> Tensor:
+        out = self._find(projection["q"], state)
         mixed: Tensor = self.proj(merge_heads(out, projection))
         return mixed

@@ -14,19 +14,24 @@ from torch.nn.functional import silu, softplus
 
 from vggt3 import checks
 from vggt3.attention import fast_weights
-from vggt3.attention.base import Backend, Context, Projection, as_given, merge_heads, split_heads
+from vggt3.attention.base import (
+    Backend,
+    Context,
+    Projection,
+    agreement,
+    as_given,
+    merge_heads,
+    split_heads,
+)
 from vggt3.attention.fast_weights import Weights
 from vggt3.attention.kernels import fast_weights as kernels
+from vggt3.attention.kernels import rows
 from vggt3.attention.memory import Delta, State
 
 BASE_RATE = 0.01
 INVERSE_SOFTPLUS = math.log(math.expm1(BASE_RATE))
-LENGTH_EPSILON = 1e-5
-
-
-def unit(x: Tensor) -> Tensor:
-    """x / (‖x‖₂ + 1e-5) over the last dimension."""
-    return x / (x.norm(dim=-1, keepdim=True) + LENGTH_EPSILON)
+OPEN = 1.2784645427610738
+"""Where SiLU is 1: a gate that starts there lets everything pass."""
 
 
 def draw_start(
@@ -57,6 +62,8 @@ class TTTMLP(Backend):
         newton_schulz: int = 5,
         seed: int = 0,
         fast_kernel: str = "auto",
+        rates: str = "learned",
+        gate: bool = False,
     ) -> None:
         """A layer with random weights.
 
@@ -66,6 +73,8 @@ class TTTMLP(Backend):
             newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
             seed: of the fixed random start of the fast weights; layers differ.
             fast_kernel: torch, triton, or auto.
+            rates: learned (predicted from each token), or fixed: 0.01 for all.
+            gate: multiply what is read by SiLU(Linear(token)), as ZipMap does.
         """
         super().__init__(width, heads, layer)
         checks.require(
@@ -79,11 +88,15 @@ class TTTMLP(Backend):
             newton_schulz >= 0, "--attention.newton_schulz", "be at least 0", newton_schulz
         )
         checks.choose("--attention.fast_kernel", fast_kernel, [*kernels.NAMES, "auto"])
+        checks.choose("--attention.rates", rates, ("learned", "fixed"))
         self.sweeps, self.newton_schulz, self.fast_kernel = sweeps, newton_schulz, fast_kernel
         head_width = width // heads
-        self.rates = nn.Linear(width, 3 * heads)
-        nn.init.zeros_(self.rates.weight)
-        nn.init.zeros_(self.rates.bias)
+        self.rates = nn.Linear(width, 3 * heads) if rates == "learned" else None
+        self.gate = nn.Linear(width, width) if gate else None
+        for linear, bias in ((self.rates, 0.0), (self.gate, OPEN)):
+            if linear is not None:
+                nn.init.zeros_(linear.weight)
+                nn.init.constant_(linear.bias, bias)
         generator = torch.Generator().manual_seed(seed * 1009 + layer)
         w0, w1, w2 = draw_start(heads, head_width, hidden * head_width, generator)
         self.w0: Tensor
@@ -108,30 +121,48 @@ class TTTMLP(Backend):
 
     def mix(
         self,
-        v: Tensor,  # [B, V, P, C]
+        qkv: Tensor,  # [B, V, P, 3·C]
         context: Context,
     ) -> Tensor:
-        """What happens to the values before the SiLU; nothing here."""
-        return v
+        """What happens to queries and keys before their SiLU; nothing here."""
+        return qkv
+
+    def values(
+        self,
+        qkv: Tensor,  # [B, V, P, 3·C]
+        context: Context,
+    ) -> Tensor:
+        """[B, V, P, C] the values that are written; their SiLU here."""
+        return silu(qkv[..., 2 * self.width :])
+
+    def token_rates(self, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+        """The learning rates of every token, head and matrix: [B, V, P, 3·H] as [rate, head]."""
+        if self.rates is None:
+            shape = (*tokens.shape[:3], 3 * self.heads)
+            return torch.full(shape, BASE_RATE, dtype=dtype, device=tokens.device)
+        return softplus(self.rates(tokens).to(dtype) + INVERSE_SOFTPLUS)
 
     def project(self, tokens: Tensor, context: Context) -> Projection:
-        q, k, v = self.qkv(tokens).chunk(3, dim=-1)
-        v = self.mix(v, context)
-        wide = torch.promote_types(v.dtype, torch.float32)
+        qkv = self.mix(self.qkv(tokens), context)
+        wide = torch.promote_types(qkv.dtype, torch.float32)
         _, width, hidden = self.w0.shape
-        call = kernels.Call(v.device, v.dtype, width, hidden, torch.is_grad_enabled())
+        call = kernels.Call(qkv.device, qkv.dtype, width, hidden, torch.is_grad_enabled())
         kept = kernels.operand_dtype(self.fast_kernel, call)
-        q, k = (unit(context.rope.turn(silu(split_heads(x, self.heads).to(wide)))) for x in (q, k))
-        rates = softplus(self.rates(tokens).to(wide) + INVERSE_SOFTPLUS)  # [B, V, P, 3·H]
+        q, k = rows.silu_turn(qkv, self.heads, context.rope, wide)  # [B, V, P, H, D]
+        v = self.values(qkv, context).unflatten(-1, (self.heads, -1))
+        q, k, v = (x.to(kept).flatten(1, 2).transpose(1, 2) for x in (q, k, v))
+        rates = self.token_rates(tokens, wide)
         if context.weight is not None:
             rates = rates * context.weight[..., None].to(wide)
         rates = rates.unflatten(-1, (3, self.heads)).flatten(1, 2).permute(0, 3, 1, 2)
         tensors = {
-            "q": q.to(kept).flatten(2, 3),
-            "k": k.to(kept).flatten(2, 3),
-            "v": silu(split_heads(v, self.heads)).to(kept).flatten(2, 3),
+            "q": q,
+            "k": k,
+            "v": v,
             "rates": rates,  # [B, H, N, 3]
         }
+        if self.gate is not None:
+            tensors["gate"] = silu(split_heads(self.gate(tokens), self.heads)).flatten(2, 3)
         return Projection(tensors, tokens.shape[1], context)
 
     def write(self, projection: Projection, state: State) -> Delta:
@@ -142,19 +173,34 @@ class TTTMLP(Backend):
         return Delta({"g0": g0, "g1": g1, "g2": g2})
 
     def settle(self, state: State, delta: Delta) -> tuple[State, bool]:
+        sweep = state.numbers["sweep"] + 1
+        settled = self._step(state, delta, 1.0).updated({}, sweep=sweep)
+        return settled, sweep < state.numbers["sweeps"]
+
+    def extend(self, state: State, delta: Delta, share: float) -> State:
+        """One step of the same rule from the settled weights, ``share`` as long."""
+        return self._step(state, delta, share)
+
+    def _step(self, state: State, delta: Delta, share: float) -> State:
         weights, gradients, norms = (
             Weights(*(source[f"{letter}{i}"] for i in range(3)))
             for source, letter in ((state.tensors, "w"), (delta.sums, "g"), (state.tensors, "norm"))
         )
         with as_given(weights.w0.device):
-            settled = fast_weights.update(weights, gradients, norms, self.newton_schulz)
-        sweep = state.numbers["sweep"] + 1
-        return state.updated(settled._asdict(), sweep=sweep), sweep < state.numbers["sweeps"]
+            moved = fast_weights.update(weights, gradients, norms, self.newton_schulz, share)
+        return state.updated(moved._asdict())
+
+    def _find(self, x: Tensor, state: State) -> Tensor:
+        with as_given(x.device):
+            weights = Weights(state["w0"], state["w1"], state["w2"])
+            return kernels.apply(x, weights, kernel=self.fast_kernel)
+
+    def recall(self, projection: Projection, state: State) -> Tensor | None:
+        return agreement(self._find(projection["k"], state), projection["v"], projection)
 
     def read(self, projection: Projection, state: State) -> Tensor:
-        q = projection["q"]
-        with as_given(q.device):
-            weights = Weights(state["w0"], state["w1"], state["w2"])
-            out = kernels.apply(q, weights, kernel=self.fast_kernel)
+        out = self._find(projection["q"], state)
+        if self.gate is not None:
+            out = out * projection["gate"].to(out.dtype)
         mixed: Tensor = self.proj(merge_heads(out, projection).to(self.proj.weight.dtype))
         return mixed

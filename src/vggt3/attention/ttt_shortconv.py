@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from vggt3 import checks
 from vggt3.attention.base import Context
+from vggt3.attention.kernels import rows
 from vggt3.attention.ttt_mlp import TTTMLP
+
+CONVOLUTIONS = {"q": "conv_q", "k": "conv_k", "v": "conv"}
+CONVOLVED = ("v", "q", "k", "qk", "qv", "kv", "qkv")
 
 
 class TTTShortConv(TTTMLP):
@@ -32,7 +36,10 @@ class TTTShortConv(TTTMLP):
         newton_schulz: int = 5,
         seed: int = 0,
         fast_kernel: str = "auto",
+        rates: str = "learned",
+        gate: bool = False,
         kernel_size: int = 3,
+        convolved: str = "v",
     ) -> None:
         """A layer with random weights.
 
@@ -42,7 +49,10 @@ class TTTShortConv(TTTMLP):
             newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
             seed: of the fixed random start of the fast weights; layers differ.
             fast_kernel: torch, triton, or auto.
+            rates: learned (predicted from each token), or fixed: 0.01 for all.
+            gate: multiply what is read by SiLU(Linear(token)), as ZipMap does.
             kernel_size: side of the convolution in patches, odd.
+            convolved: what is convolved: v, q, k, qk, qv, kv or qkv, each by kernels of its own.
         """
         super().__init__(
             width,
@@ -53,6 +63,8 @@ class TTTShortConv(TTTMLP):
             newton_schulz=newton_schulz,
             seed=seed,
             fast_kernel=fast_kernel,
+            rates=rates,
+            gate=gate,
         )
         checks.require(
             kernel_size >= 1 and kernel_size % 2 == 1,
@@ -60,19 +72,34 @@ class TTTShortConv(TTTMLP):
             "be odd and positive",
             kernel_size,
         )
-        self.conv = nn.Conv2d(
-            width, width, kernel_size, padding=kernel_size // 2, groups=width, bias=False
-        )
-        with torch.no_grad():
-            self.conv.weight.zero_()
-            self.conv.weight[:, :, kernel_size // 2, kernel_size // 2] = 1.0
+        self.convolved = checks.choose("--attention.convolved", convolved, CONVOLVED)
+        self.conv_q: nn.Conv2d
+        self.conv_k: nn.Conv2d
+        self.conv: nn.Conv2d
+        for letter in convolved:
+            self.add_module(CONVOLUTIONS[letter], _identity(width, kernel_size))
 
-    def mix(self, v: Tensor, context: Context) -> Tensor:
-        special = context.special
-        patches = v[:, :, special:].unflatten(2, context.grid)  # [B, V, rows, columns, C]
-        batch, views = patches.shape[:2]
-        if views == 0:
-            return v
-        mixed = self.conv(patches.flatten(0, 1).permute(0, 3, 1, 2))  # [B·V, C, rows, columns]
-        mixed = mixed.flatten(2).transpose(1, 2).unflatten(0, (batch, views))
-        return torch.cat([v[:, :, :special], mixed], dim=2)
+    def mix(self, qkv: Tensor, context: Context) -> Tensor:
+        if not {"q", "k"} & set(self.convolved):
+            return qkv
+        q, k, v = qkv.chunk(3, dim=-1)
+        if "q" in self.convolved:
+            q = rows.convolve(q, self.conv_q.weight, context.special, context.grid)
+        if "k" in self.convolved:
+            k = rows.convolve(k, self.conv_k.weight, context.special, context.grid)
+        return torch.cat([q, k, v], dim=-1)
+
+    def values(self, qkv: Tensor, context: Context) -> Tensor:
+        if "v" not in self.convolved:
+            return super().values(qkv, context)
+        v = qkv[..., 2 * self.width :]
+        return rows.convolve_silu(v, self.conv.weight, context.special, context.grid)
+
+
+def _identity(width: int, side: int) -> nn.Conv2d:
+    """A depthwise convolution that changes nothing yet."""
+    conv = nn.Conv2d(width, width, side, padding=side // 2, groups=width, bias=False)
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.weight[:, :, side // 2, side // 2] = 1.0
+    return conv

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +16,10 @@ from vggt3.evaluation.benchmark.measure import Benchmark
 from vggt3.evaluation.benchmark.plot import draw
 from vggt3.evaluation.benchmark.rows import OURS, Row, Series
 from vggt3.inference.options import RunOptions, show_bytes
+from vggt3.inference.ranks import joined
 
 STAGES = ("encode", "layers", "cameras", "heads")
+Say = Callable[[str], None]
 HEAD = ("views", "seconds", *STAGES, "memory", "TFLOP", "of matmul")
 
 
@@ -35,7 +37,8 @@ def benchmark(
 
     Every combination of backends, numbers of views, sweeps and image sizes is run on random
     images that lie on the device. A combination that does not fit says so, and the others go on;
-    one whose kernels are not equal to their references is not timed (exit code 1).
+    one whose kernels are not equal to their references is not timed (exit code 1). Of a scene on N
+    GPUs: torchrun --nproc-per-node N -m vggt3 benchmark.
 
     Args:
         output: JSON lines, a row a combination, each written as it is found. Rows that are there
@@ -45,25 +48,33 @@ def benchmark(
         again: Measure rows that are there once more; the last one counts.
         markdown: Print a Markdown table.
     """
-    if plot is not None:
-        _check_plot(plot)
-    theirs = files.read_rows(compare) if compare is not None else []
-    command = shlex.join(["vggt3", *sys.argv[1:]])
-    work = Benchmark(what, run, output, again, command)
-    _announce(work)
-    try:
-        _measure(work)
-    except KeyboardInterrupt:
-        kept = f", {len(work.rows)} rows are kept in {output}" if output else ""
-        print(f"vggt3: interrupted{kept}", file=sys.stderr)
-        raise SystemExit(130) from None
+    with joined(run) as crew:
+        if plot is not None:
+            _check_plot(plot)
+        theirs = files.read_rows(compare) if compare is not None else []
+        command = shlex.join(["vggt3", *sys.argv[1:]])
+        work = Benchmark(what, crew.run, output, again, command, crew.world)
+        _run(work, quiet=not crew.speaks)
     lines = files.series([*work.rows, *theirs])
     title = _title(work)
-    _print(title, lines, markdown=markdown)
-    if plot is not None:
+    if crew.speaks:
+        _print(title, lines, markdown=markdown)
+    if crew.speaks and plot is not None:
         draw(plot, lines, title)
     refused = [row for row in work.rows if (row.problem or "").startswith("refused")]
     return 1 if refused else 0
+
+
+def _run(work: Benchmark, *, quiet: bool) -> None:
+    """Measure what is waiting; what has been measured survives Ctrl-C."""
+    say = _say_nothing if quiet else _say
+    _announce(work, say)
+    try:
+        _measure(work, say)
+    except KeyboardInterrupt:
+        kept = f", {len(work.rows)} rows are kept in {work.output}" if work.output else ""
+        say(f"vggt3: interrupted{kept}")
+        raise SystemExit(130) from None
 
 
 def _check_plot(plot: Path) -> None:
@@ -73,24 +84,24 @@ def _check_plot(plot: Path) -> None:
     checks.require(plot.suffix.lower() == ".png", "--plot", "end in .png", f"'{plot}'")
 
 
-def _announce(work: Benchmark) -> None:
+def _announce(work: Benchmark, say: Say) -> None:
     """How much there is to do, before it is begun."""
     if work.kept:
         commits = {work.found[task.key].facts.get("commit") for task in work.kept}
         named = ", ".join(sorted(str(commit)[:12] for commit in commits if commit)) or "unknown"
         there = f"{len(work.kept)} rows are there already (commit {named}; --again repeats them)"
-        _say(there)
+        say(there)
     if work.waiting:
         rate = f"{work.rate / 1e12:.3g} TFLOP/s in a matrix product here"
         about = _duration(work.expected_seconds())
-        _say(f"{len(work.waiting)} rows to measure, about {about}; {rate}")
+        say(f"{len(work.waiting)} rows to measure, about {about}; {rate}")
 
 
-def _measure(work: Benchmark) -> None:
+def _measure(work: Benchmark, say: Say) -> None:
     done = len(work.kept)
     for number, row in enumerate(work.measure(), done + 1):
         told = row.problem or f"{row.seconds:.3g} s"
-        _say(f"{number}/{len(work.tasks)} {_what(row)}: {told}")
+        say(f"{number}/{len(work.tasks)} {_what(row)}: {told}")
 
 
 def _what(row: Row) -> str:
@@ -172,6 +183,10 @@ def _number(seconds: float | None) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _say_nothing(text: str) -> None:
+    """For all processes but the first."""
 
 
 def _say(text: str) -> None:

@@ -14,10 +14,10 @@ from rich.progress import TimeElapsedColumn as Elapsed
 class Bars:
     """A model's observer and a reader's progress as bars on stderr, gone when done.
 
-    Silent where stderr is no terminal.
+    Silent where stderr is no terminal, and where not ``shown``.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, shown: bool = True) -> None:
         self.layers = layers
         self.progress = Progress(
             TextColumn("{task.description:<18}"),
@@ -26,7 +26,7 @@ class Bars:
             Elapsed(),
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (shown and sys.stderr.isatty()),
         )
         self.tasks: dict[str, TaskID] = {}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +19,12 @@ from vggt3.commands.progress import Bars
 from vggt3.inference.engine import Engine, Outcome
 from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.inference.plan import Plan
+from vggt3.inference.ranks import Crew, joined
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.scene_writer import SceneOptions, SceneSummary, SceneWriter
-from vggt3.io.sources import is_video
-from vggt3.io.staging import check_out, staged
+from vggt3.io.shared_reading import names_video, read_photos_shared, read_video_shared
+from vggt3.io.shared_staging import staged_together
+from vggt3.io.staging import check_out
 from vggt3.io.views import peek_sizes, read_views
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, backends, open_model
@@ -48,6 +52,7 @@ class ReadOptions:
 class Work:
     """All that a run of the command was asked to do."""
 
+    crew: Crew
     photos: list[str]
     output: Path
     model: LoadedModel
@@ -70,7 +75,8 @@ def reconstruct(
 ) -> None:
     """Turn photos or a video into cameras, depth maps and a point cloud.
 
-    OUT gets cameras.json, scene.npz, points.ply and preview.png, whole or not at all.
+    OUT gets cameras.json, scene.npz, points.ply and preview.png, whole or not at all. For a scene
+    on N GPUs: torchrun --nproc-per-node N -m vggt3 reconstruct PHOTOS -o OUT.
 
     Args:
         photos: A folder (not its subfolders), a glob, photos, a text file of paths, or one video.
@@ -79,31 +85,41 @@ def reconstruct(
         plan: Print how the scene would be computed and what memory it takes, and stop.
     """
     checks.require(plan or output is not None, "--output", "be given (-o OUT)", "nothing")
-    if output is not None:
-        check_out(output, overwrite)
-    loaded = open_model(model, run.resolve_device())
-    engine = Engine(loaded.model, run)
-    work = Work(photos, output or Path(), loaded, engine, read, scene)
-    if not loaded.trained:
-        work.notes.append("the weights are random: this shows the machinery, not the scene")
-    with Bars(loaded.model.config.layers) as bars:
-        if plan:
-            _print_table("plan", _plan(work, bars).describe())
-            return
-        found, reading = _read(work, bars)
-        paths = [photo.path for photo in found.photos]
-        with staged(work.output, overwrite, keep=paths) as folder:
-            rows = _run(work, found, folder, reading, bars)
-    for note in work.notes:
-        print("vggt3: note: " + " ".join(note.split()), file=sys.stderr)
-    _print_table(f"{work.output}", rows)
+    with joined(run) as crew:
+        if output is not None:
+            check_out(output, overwrite)
+        loaded = open_model(model, crew.run.resolve_device())
+        engine = Engine(loaded.model, crew.run, crew.world)
+        work = Work(crew, photos, output or Path(), loaded, engine, read, scene)
+        if not loaded.trained:
+            work.notes.append("the weights are random: this shows the machinery, not the scene")
+        with Bars(loaded.model.config.layers, crew.speaks) as bars:
+            title, rows = _work(work, bars, plan=plan, overwrite=overwrite)
+    if crew.speaks:
+        for note in work.notes:
+            print("vggt3: note: " + " ".join(note.split()), file=sys.stderr)
+        _print_table(title, rows)
+
+
+def _work(
+    work: Work, bars: Bars, *, plan: bool, overwrite: bool
+) -> tuple[str, list[tuple[str, str]]]:
+    """Plan or reconstruct; the title and the rows of the table to show."""
+    if plan:
+        return "plan", _plan(work, bars).describe()
+    found, reading = _read(work, bars)
+    paths = [photo.path for photo in found.photos]
+    with staged_together(work.crew.world, work.output, overwrite, keep=paths) as folder:
+        if work.crew.watch is not None:
+            work.crew.watch.undo.append(partial(shutil.rmtree, folder.parent, ignore_errors=True))
+        return f"{work.output}", _run(work, found, folder, reading, bars)
 
 
 def _plan(work: Work, bars: Bars) -> Plan:
     """The plan, from the headers of photos alone; a video's frames are read to be counted."""
     read = work.read
     plain = read.every is None and read.frames is None
-    if plain and not any(is_video(photo) for photo in work.photos):
+    if plain and not names_video(work.photos):
         sizes = _peek(work)
         if sizes:
             return work.engine.plan_sizes(sizes)
@@ -123,14 +139,25 @@ def _read(work: Work, bars: Bars) -> tuple[PhotoSet, float]:
     sizes = _peek(work)
     if sizes:
         work.engine.plan_sizes(sizes)
-    found = read_views(
+    world, strict = work.crew.world, work.read.strict
+    alone = partial(
+        read_views,
         source,
         long_side=long_side,
         every=work.read.every,
         frames=work.read.frames,
-        strict=work.read.strict,
+        strict=strict,
         progress=bars.reading,
     )
+    plain = work.read.every is None and work.read.frames is None
+    if world.size == 1:
+        found = alone()
+    elif names_video(work.photos) or not plain:  # or an option that only a video has
+        found = read_video_shared(world, alone)
+    else:
+        found = read_photos_shared(
+            world, source, long_side=long_side, strict=strict, progress=bars.reading
+        )
     line = found.skipped_line()
     if line:
         work.notes.append(line)
@@ -144,7 +171,7 @@ def _run(
 ) -> list[tuple[str, str]]:
     """Reconstruct into ``folder``; the rows of the table to show."""
     start = time.perf_counter()
-    with SceneWriter(folder, photos, work.scene) as writer:
+    with SceneWriter(folder, photos, work.scene, work.crew.world) as writer:
         outcome = work.engine.run(photos.views(), writer, bars.observe)
         work.notes.extend(outcome.notes)
         before = time.perf_counter()
@@ -164,14 +191,18 @@ def _rows(
     engine = work.engine
     sizes = sorted({f"{width}×{height}" for height, width in photos.sizes})
     shown = ", ".join(sizes[:3]) + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+    world = work.crew.world
     rows = [("views", f"{len(photos)} ({shown})")]
+    if world.size > 1:
+        rows.append(("processes", str(world.size)))
     if summary.unposed:
         rows.append(("without a pose", str(summary.unposed)))
     rows += [("points", f"{summary.point_count:,}"), ("weights", work.model.description)]
     rows += [("attention", backends(engine.model))]
     rows += [("kernel", _kernel(engine)), ("device", _device(engine))]
     rows += [(f"seconds {name}", f"{value:.2f}") for name, value in seconds.items()]
-    return [*rows, ("peak memory", show_bytes(outcome.peak_bytes))]
+    peak = max(world.exchange(outcome.peak_bytes))
+    return [*rows, ("peak memory", show_bytes(peak) + (" in one" if world.size > 1 else ""))]
 
 
 def _kernel(engine: Engine) -> str:

@@ -19,7 +19,7 @@ from vggt3.evaluation.scoring import POINTS, Predicted, score_scene
 from vggt3.evaluation.sitting import Sitting
 from vggt3.geometry.projection import unproject
 from vggt3.inference.collect import Collector
-from vggt3.inference.engine import Engine
+from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.inference.options import RunOptions
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, open_model
@@ -151,8 +151,8 @@ def predict(engine: Engine, scene: ExamScene, points: str = "both") -> Predicted
     depth = torch.stack([view.depth for view in views])
     clouds = {}
     if points in ("both", "depth"):
-        offset = engine.model.config.pixel_offset
-        clouds["depth"] = unproject(depth, cameras.intrinsics, cameras.camera_from_world, offset)
+        where = cameras.intrinsics, cameras.camera_from_world
+        clouds["depth"] = unproject(depth, *where, PIXEL_CENTRE)
     if points in ("both", "head"):
         clouds["head"] = torch.stack([view.points for view in views])
     return Predicted(cameras.camera_from_world, depth, clouds)

@@ -47,7 +47,7 @@ class Pictures:
         name, index = task
         if self.cache is None:
             return self.exam.scene(self.exam.choose(name), index, self.device, self.renderer)
-        path = self.cache / self.exam.name / name / f"{index:06d}.npz"
+        path = self._place(self.cache, task)
         kept = _kept(path, self.exam.digest)
         if kept is not None:
             return _scene(index, kept)
@@ -55,13 +55,19 @@ class Pictures:
         _keep(path, self.exam.digest, _arrays(made))
         return made
 
+    def _place(self, cache: Path, task: Task) -> Path:
+        return cache / self.exam.name / task[0] / f"{task[1]:06d}.npz"
+
     def arrays(self, task: Task) -> tuple[int, Arrays]:
         """:meth:`scene` as arrays, which go through a pipe: shared memory may be small."""
         return task[1], _arrays(self.scene(task))
 
     def each(self, tasks: Sequence[Task]) -> Iterator[ExamScene]:
-        """The scenes of ``tasks``, in order, rendered at most two a worker ahead."""
-        if self.workers == 0:
+        """The scenes of ``tasks``, in order, rendered at most two a worker ahead; by this process
+        alone where all of them are kept, for to start others takes longer than to read."""
+        cache = self.cache
+        kept = cache is not None and all(self._place(cache, task).exists() for task in tasks)
+        if self.workers == 0 or kept:
             yield from map(self.scene, tasks)
             return
         waiting: deque[Future[tuple[int, Arrays]]] = deque()

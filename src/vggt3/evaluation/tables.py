@@ -40,6 +40,7 @@ SCORES = {
     "under 30": "(30°, 30 cm) %",
     "map rotation": "map views' rotation error °",
     "map translation": "map views' translation error{unit}",
+    "confidence": "confidence of queries",
     "views": "views",
     "queries": "queries",
 }

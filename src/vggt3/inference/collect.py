@@ -25,8 +25,9 @@ class Collector:
         self.found = cameras
 
     def add(self, view: DenseView) -> None:
-        """Keep one view's maps."""
-        self.views[view.index] = view
+        """Keep one view's maps, apart from memory that is used again."""
+        maps = (view.depth, view.depth_confidence, view.points, view.points_confidence)
+        self.views[view.index] = DenseView(view.index, *(x.clone() for x in maps))
 
     def reconstruction(self, photos: PhotoSet) -> Reconstruction:
         """All of it, in the order of the photos."""

@@ -11,34 +11,32 @@ import gc
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vggt3 import checks
+from vggt3.distributed import ALONE, World
 from vggt3.geometry.camera import decode_pose
 from vggt3.geometry.projection import unproject
+from vggt3.inference.agreement import Agreeing, OutOfMemoryElsewhere
 from vggt3.inference.features import Features
+from vggt3.inference.handover import Handover, Sink
+from vggt3.inference.measure import Sizes
 from vggt3.inference.options import RunOptions, Wishes
-from vggt3.inference.plan import Plan, make_plan
+from vggt3.inference.plan import HEADS_AT_ONCE, Plan, make_plans, neediest
 from vggt3.inference.shelf import Copies, HostMemory, HostShelf
+from vggt3.model.precision import placed
 from vggt3.model.scene import Conduct, Memory, Observer
-from vggt3.model.vggt3 import VGGT3, DenseMaps
+from vggt3.model.vggt3 import VGGT3, DenseMaps, Projected
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
-
-class Sink(Protocol):
-    """Whoever takes the results: cameras once, then every view's dense maps."""
-
-    def cameras(self, cameras: Cameras) -> None:
-        """Take the cameras of all views, in scene order."""
-
-    def add(self, view: DenseView) -> None:
-        """Take one view's maps, on the CPU; views come in any order."""
+PIXEL_CENTRE = 0.5
+"""Of the cameras and points that are handed over (docs/conventions.md)."""
 
 
 @dataclass
@@ -67,7 +65,8 @@ class Outcome:
 
     plan: Plan
     seconds: dict[str, float]
-    """By stage: layers (encoding included), cameras, heads."""
+    """By stage: layers (encoding included), cameras, heads; and in them, where host memory was
+    page-locked for copies, pinning."""
     peak_bytes: int
     """The most memory in use: allocated on a GPU, the whole process's on a CPU."""
     memory: Memory
@@ -81,6 +80,7 @@ class _Once:
 
     def __init__(self, sink: Sink) -> None:
         self.sink, self.posed = sink, False
+        self.on_device = bool(getattr(sink, "on_device", False))
         self.seen: set[int] = set()
 
     def cameras(self, cameras: Cameras) -> None:
@@ -95,27 +95,50 @@ class _Once:
 
 
 class Engine:
-    """Runs a model over scenes of any size on one device."""
+    """Runs a model over scenes of any size on one device, or on those of several processes."""
 
-    def __init__(self, model: VGGT3, options: RunOptions | None = None) -> None:
-        """Take ``model`` as it is, moved to the device that ``options`` name."""
+    def __init__(
+        self, model: VGGT3, options: RunOptions | None = None, world: World = ALONE
+    ) -> None:
+        """``model`` itself stays as it is: what is run is a copy on the device and in the
+        precision that ``options`` name, which shares what it can (:attr:`model`).
+
+        The ranks of ``world`` share each scene: all of them have the same model and options and
+        call the same methods in the same order.
+        """
         self.options = options or RunOptions()
         self.device = self.options.resolve_device()
         self.dtype = self.options.resolve_dtype(self.device)
-        self.model = model.to(self.device).eval()
+        self.model = placed(model, self.device, self.dtype)
+        self.world = Agreeing.among(world)
+        self._made: dict[object, list[Plan]] = {}
 
     def plan(self, views: Views) -> Plan:
         """How ``views`` would be computed; raises PlanError where they do not fit."""
-        return self.plan_sizes([group.size for group in views.groups for _ in group.ids])
+        return self._plans(self._shares(views), self.options.wishes)[self.world.rank]
 
     def plan_sizes(self, sizes: Sequence[tuple[int, int]]) -> Plan:
-        """The same for views of these (height, width), before any is read."""
-        return self._plan(sizes, self.options.wishes)
+        """The same for a scene's views of these (height, width), before any is read. Of several
+        ranks that share it evenly, for the one that needs most."""
+        worlds = [replace(self.world, rank=rank) for rank in range(self.world.size)]
+        shares = [sizes[slice(*world.share(len(sizes)))] for world in worlds]
+        return neediest(self._plans(shares, self.options.wishes))
 
-    def _plan(self, sizes: Sequence[tuple[int, int]], wishes: Wishes) -> Plan:
-        budget = self.options.resolve_memory(self.device)
-        host = self.options.resolve_host_memory(self.device)
-        return make_plan(self.model, sizes, budget, self.dtype, wishes, host)
+    def _plans(self, shares: Sequence[Sizes], wishes: Wishes) -> list[Plan]:
+        """Every rank's plan; the smallest budget counts for all."""
+        own = self.options.resolve_memory(self.device)
+        budgets = self.world.exchange((own, self.options.resolve_host_memory(self.device)))
+        hosts = [host for _, host in budgets if host is not None]
+        budget, host = min(near for near, _ in budgets), min(hosts, default=None)
+        key = (tuple(map(tuple, shares)), budget, wishes, host)
+        if key not in self._made:  # measuring the backends takes longer than encoding a photo
+            made = make_plans(self.model, shares, budget, self.dtype, wishes, host)
+            self._made = {key: made}
+        return self._made[key]
+
+    def _shares(self, views: Views) -> list[list[tuple[int, int]]]:
+        """(height, width) of every rank's views, in the order of their groups."""
+        return self.world.exchange([group.size for group in views.groups for _ in group.ids])
 
     @torch.inference_mode()
     def run(
@@ -127,14 +150,20 @@ class Engine:
     ) -> Outcome:
         """Read the scene (B = 1, images on any device) and stream the results to ``sink``.
 
-        Where memory runs out in spite of the plan, once more at half the chunk; the outcome's
-        notes say so. Views that ``sink`` has by then are not given again.
+        Of several ranks each gives its own ``views`` (perhaps none) of the scene, and its sink
+        gets all cameras and the maps of these views.
+
+        Where memory runs out in spite of the plan, on any rank, once more at half the chunk on
+        all; the outcome's notes say so. Views that ``sink`` has by then are not given again.
 
         Raises:
             PlanError: the scene does not fit the memory allowed, or memory ran out twice.
+            RankError: another rank is gone.
         """
-        plan = plan or self.plan(views)
-        once, most = _Once(sink), max(len(group.ids) for group in views.groups)
+        shares = self._shares(views)
+        plans = [plan] if plan else self._plans(shares, self.options.wishes)
+        plan = plan or plans[self.world.rank]
+        once, most = _Once(sink), max(max(Counter(share).values(), default=0) for share in shares)
         try:
             return self._run(views, once, observe, plan)
         except torch.OutOfMemoryError as error:
@@ -148,8 +177,7 @@ class Engine:
             )
         # Out of the handler: nothing of the first try is held by its traceback any more.
         self._free()
-        sizes = [group.size for group in views.groups for _ in group.ids]
-        halved = self._plan(sizes, plan.halved(most))
+        halved = self._plans(shares, neediest(plans).halved(most))[self.world.rank]
         chunk = min(plan.chunk, most)
         try:
             outcome = self._run(views, once, observe, halved)
@@ -169,7 +197,9 @@ class Engine:
         chunked = views.chunked(plan.chunk)
         features = Features(self.model, plan, chunked, host, copies)
         conduct = Conduct(
+            world=self.world,
             keep=plan.keep,
+            ahead=True,
             observe=observe,
             shelf=(lambda: HostShelf(host, copies)) if plan.host_tokens else dict,
             feature=features.keep,
@@ -177,27 +207,38 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            with self._precision():
-                return self._stages(chunked, features, conduct, sink, plan)
+            outcome = self._stages(chunked, features, conduct, Handover(sink, copies), plan)
+            if host.pinned and host.taken:
+                outcome.seconds["pinning"] = host.seconds
+            self.world.agree()
+            return outcome
+        except OutOfMemoryElsewhere:
+            raise
+        except torch.OutOfMemoryError as error:
+            self.world.agree(str(error).partition(". ")[0])
+            raise
         finally:
             copies.finish()
 
     def _stages(
-        self, chunked: Views, features: Features, conduct: Conduct, sink: Sink, plan: Plan
+        self, chunked: Views, features: Features, conduct: Conduct, out: Handover, plan: Plan
     ) -> Outcome:
         clock = Clock(self.device)
         with clock.stage("layers"):
             trunk = self.model.read(chunked, conduct)
         with clock.stage("cameras"):
             pose = self.model.poses(trunk)[-1][0]  # [V, 9]
-        cameras = self._cameras(pose, chunked)
-        sink.cameras(cameras)
+            cameras = self._cameras(pose, self._sizes(chunked))
+            out.sink.cameras(cameras)
         with clock.stage("heads"):
-            for n, group in enumerate(chunked.groups):
-                maps = self.model.dense(features.take(n, trunk.memory), group)
-                for view in self._dense_views(maps, group, cameras):
-                    sink.add(view)
+            here = cameras.camera_from_world.to(self.device), cameras.intrinsics.to(self.device)
+            for n, group in enumerate(chunked.groups if chunked.ids else ()):
+                taken = features.take(n, trunk.memory)
+                for piece, given in _pieces(group, taken):
+                    out.give(piece.ids, self._maps(self.model.dense(given, piece), piece, here))
+                del taken
                 conduct.observe("heads", n + 1, len(chunked.groups))
+            out.finish()
         return Outcome(plan, clock.seconds, peak_bytes(self.device), trunk.memory)
 
     def _free(self) -> None:
@@ -206,35 +247,57 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _precision(self) -> torch.autocast:
-        half = self.dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half)
+    def _sizes(self, views: Views) -> tuple[tuple[int, int], ...]:
+        """(height, width) of all ranks' views, in scene order."""
+        own = {i: group.size for group in views.groups for i in group.ids}
+        by_id = {i: size for share in self.world.exchange(own) for i, size in share.items()}
+        return tuple(by_id[i] for i in range(views.total))
 
-    def _cameras(self, pose: Tensor, views: Views) -> Cameras:
-        """Decode each view's pose at its own size, on the CPU in fp32."""
-        by_id = {i: group.size for group in views.groups for i in group.ids}
-        sizes = tuple(by_id[i] for i in range(views.total))
-        rows = zip(pose.float().cpu(), sizes, strict=True)
-        decoded = [decode_pose(row, size) for row, size in rows]
-        camera_from_world = torch.stack([pose for pose, _ in decoded])
-        return Cameras(camera_from_world, torch.stack([k for _, k in decoded]), sizes)
+    def _cameras(self, pose: Tensor, sizes: tuple[tuple[int, int], ...]) -> Cameras:
+        """Decode each view's pose at its own size, on the CPU in fp32.
 
-    def _dense_views(
-        self, maps: DenseMaps, group: ViewGroup, cameras: Cameras
-    ) -> Iterator[DenseView]:
-        """The chunk's maps view by view, points from depth or head as asked, on the CPU."""
-        ids = list(group.ids)
+        Heads whose pixels are whole numbers (``pixel_offset`` 0) have the ray of pixel 0 where
+        ours has its corner: their principal point is half a pixel further in ours.
+        """
+        rows = pose.float().cpu()
+        camera_from_world = rows.new_empty(len(sizes), 3, 4)
+        intrinsics = rows.new_empty(len(sizes), 3, 3)
+        for size in set(sizes):
+            of_size = torch.tensor([n for n, own in enumerate(sizes) if own == size])
+            found = decode_pose(rows[of_size], size)
+            camera_from_world[of_size], intrinsics[of_size] = found
+        intrinsics[:, :2, 2] += PIXEL_CENTRE - self.model.config.pixel_offset
+        return Cameras(camera_from_world, intrinsics, sizes)
+
+    def _maps(
+        self, maps: DenseMaps, group: ViewGroup, cameras: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Depth, its confidence, points and theirs in fp32: points from depth or head as asked."""
         points, confidence = maps.points[0], maps.points_confidence[0]
         if self.options.points_from == "depth":
-            camera_from_world = cameras.camera_from_world[ids].to(maps.depth)
-            intrinsics = cameras.intrinsics[ids].to(maps.depth)
-            offset = self.model.config.pixel_offset
-            points = unproject(maps.depth[0], intrinsics, camera_from_world, offset)
+            first, last = group.ids[0], group.ids[-1] + 1
+            near = list(group.ids) == list(range(first, last))
+            ids = slice(first, last) if near else torch.tensor(group.ids, device=self.device)
+            camera_from_world, intrinsics = (x[ids] for x in cameras)
+            points = unproject(maps.depth[0], intrinsics, camera_from_world, PIXEL_CENTRE)
             confidence = maps.depth_confidence[0]
-        tensors = (maps.depth[0], maps.depth_confidence[0], points, confidence)
-        local = [tensor.float().cpu() for tensor in tensors]
-        for n, index in enumerate(ids):
-            yield DenseView(index, *(tensor[n] for tensor in local))
+        found = (maps.depth[0], maps.depth_confidence[0], points, confidence)
+        return found[0].float(), found[1].float(), found[2].float(), found[3].float()
+
+
+def _pieces(
+    group: ViewGroup, features: tuple[Tensor | Projected, ...]
+) -> Iterator[tuple[ViewGroup, tuple[Tensor | Projected, ...]]]:
+    """A chunk in pieces for the dense heads, with the four features of each (B = 1)."""
+    start = 0
+    for piece in group.chunks(HEADS_AT_ONCE):
+        stop = start + len(piece.ids)
+        own = tuple(
+            x[:, start:stop] if isinstance(x, Tensor) else (x[0][start:stop], x[1][start:stop])
+            for x in features
+        )
+        yield piece, own
+        start = stop
 
 
 def peak_bytes(device: torch.device) -> int:

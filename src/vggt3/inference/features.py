@@ -29,7 +29,7 @@ class Features:
 
     def keep(self, chunk: int, slot: int, tokens: Tensor) -> None:
         """Take one feature [B, V_c, P, 2C] of a chunk."""
-        if self.plan.features == "replay":
+        if self.plan.features == "replay" or not self.chunked.groups[chunk].ids:
             return
         shelf: dict[int, Tensor] | HostShelf = self.far
         if chunk < self.plan.near:
@@ -45,7 +45,9 @@ class Features:
         if self.plan.features == "replay":
             group = self.chunked.groups[chunk]
             again = Views((group,), self.chunked.total)
-            return self.model.read(again, Conduct(keep=False), memory, own=True).features[0]
+            return self.model.read(
+                again, Conduct(keep=False, ahead=True), memory, own=True
+            ).features[0]
         shelf = self.near if chunk < self.plan.near else self.far
         found: list[Tensor | Projected] = []
         for slot in range(self.slots):

@@ -56,6 +56,8 @@ class Scale:
     """Of one token, in the layer where it is largest."""
     unbounded: tuple[str, ...]
     """Names of the backends whose memory grows with the views."""
+    gathered: int = 0
+    """Of the largest list that a layer gathers from other processes."""
 
 
 def _backend_size(attn: Backend, special: int, views: int, device: torch.device) -> BackendSize:
@@ -94,8 +96,6 @@ def measure(model: VGGT3, sizes: Sizes, dtype: torch.dtype) -> Scale:
     layers = [found[spec] for spec in model.specs]
     tokens = sum(patches(size) + config.special for size in sizes)
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    if dtype.itemsize < element:
-        weights += sum(p.numel() for p in model.parameters()) * dtype.itemsize  # autocast's copies
     return Scale(
         views=len(sizes),
         tokens=tokens,
@@ -105,14 +105,16 @@ def measure(model: VGGT3, sizes: Sizes, dtype: torch.dtype) -> Scale:
         projected=2 * sum(config.dense_projections) * dtype.itemsize,
         states=int(sum(layer.state + layer.state_token * tokens for layer in layers)),
         projection=int(max(layer.projection for layer in layers)),
+        gathered=int(max(layer.state_token for layer in layers) * tokens),
         unbounded=tuple(dict.fromkeys(s.name for s, size in found.items() if not size.bounded)),
     )
 
 
 def working_bytes(
-    model: VGGT3, size: tuple[int, int], dtype: torch.dtype, views: int
-) -> tuple[int, int]:
-    """Tokens of ``views`` views of one size, and the bytes that work on them takes."""
+    model: VGGT3, size: tuple[int, int], dtype: torch.dtype, views: int, shown: int
+) -> tuple[int, int, int]:
+    """Tokens of ``views`` views of one size, the bytes that a block's work on them takes, and
+    those of the dense heads' work on ``shown`` of them."""
     config, element = model.config, dtype.itemsize
     per_view = patches(size) + config.special
     width = max(config.width, config.encoder.width)
@@ -121,4 +123,4 @@ def working_bytes(
     full = size[0] * size[1]
     half, last = config.dense_features // 2, config.dense_output
     head = 3 * finest + full * (2 * half + 2 * last) * element + full * 9 * 4
-    return views * per_view, max(block, views * head)
+    return views * per_view, block, min(views, shown) * head

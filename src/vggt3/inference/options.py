@@ -39,7 +39,8 @@ class RunOptions:
     precision: str = "auto"
     """fp32, or bf16 (matrix products under autocast); auto is bf16 on CUDA, else fp32."""
     memory: str = "auto"
-    """Bytes that the plan may use on the device, such as 20G; auto is a fixed share of all."""
+    """Bytes that the plan may use on the device, such as 20G; auto is a fixed share of all.
+    Each process's, where several share a scene."""
     chunk: int | None = None
     """Views worked on at a time; the plan chooses if not given. Changes no result."""
     host_memory: str = "auto"
@@ -108,7 +109,7 @@ class RunOptions:
             return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE)
         if device.type == "mps":
             return int(torch.mps.recommended_max_memory() * GPU_SHARE)
-        return int(machine_bytes() * CPU_SHARE)
+        return int(machine_bytes() * CPU_SHARE) // neighbours()
 
     def resolve_host_memory(self, device: torch.device) -> int | None:
         """Bytes the plan may use on the host; None where that is the device's own memory."""
@@ -116,7 +117,7 @@ class RunOptions:
             return None
         if self.host_memory != "auto":
             return parse_bytes(self.host_memory, "--host-memory")
-        return int(machine_bytes() * CPU_SHARE)
+        return int(machine_bytes() * CPU_SHARE) // neighbours()
 
     @property
     def wishes(self) -> Wishes:
@@ -128,6 +129,12 @@ class RunOptions:
 def machine_bytes() -> int:
     """All memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def neighbours() -> int:
+    """Processes that share this machine's memory, as torchrun says it; else this one alone."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def devices() -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 
@@ -17,11 +18,14 @@ from vggt3 import checks
 from vggt3.inference.measure import Scale, Sizes, measure, patches, working_bytes
 from vggt3.inference.options import Wishes, show_bytes
 from vggt3.model.vggt3 import VGGT3
+from vggt3.types import even_pieces
 
 CHUNKS = (64, 32, 16, 8), (4, 2, 1)
 """Views at a time: small chunks only where nothing else helps."""
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
+HEADS_AT_ONCE = 16
+"""Views that the dense heads work on at a time: their maps are large."""
 TRAVELLING = 4
 """Chunks of running tokens on the device when they lie on the host: one that works, its result,
 one that comes and one that leaves."""
@@ -54,6 +58,10 @@ class Plan:
     """What takes memory on the host, in bytes."""
     host_budget: int | None = None
     """Bytes allowed there; None where host and device are one memory."""
+    processes: int = 1
+    """Those that share the views; each has a plan, all alike but for what its own views take."""
+    own: int = 0
+    """Views of the process that the plan is for, where there are several."""
 
     @property
     def needed(self) -> int:
@@ -87,7 +95,7 @@ class Plan:
         elif self.near < self.chunks:
             features += f", {self.chunks - self.near} of {self.chunks} chunks in host memory"
         rows = [
-            ("views", str(self.views)),
+            ("views", self._views()),
             ("tokens", f"{self.tokens}, in {'host' if self.host_tokens else 'device'} memory"),
             ("views at a time", str(self.chunk)),
             ("projections", "kept" if self.keep else "computed again"),
@@ -103,6 +111,10 @@ class Plan:
             rows.append(("host memory: expected", show_bytes(self.host_needed)))
             rows.append(("host memory: allowed", show_bytes(self.host_budget)))
         return rows
+
+    def _views(self) -> str:
+        several = f" in {self.processes} processes, {self.own} in the one that needs most"
+        return str(self.views) + (several if self.processes > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -139,43 +151,78 @@ def _modes(wishes: Wishes, host: bool, bounded: bool) -> Iterator[_Mode]:
             yield mode
 
 
+class _Share(NamedTuple):
+    """The views of one process."""
+
+    counts: tuple[tuple[tuple[int, int], int], ...]
+    """(size, views) in the order in which sizes appear, as groups are."""
+    tokens: int
+
+    @property
+    def views(self) -> int:
+        return sum(count for _, count in self.counts)
+
+
 class _Planner:
     """Weighs the modes of one scene in one model."""
 
-    def __init__(self, model: VGGT3, sizes: Sizes, budget: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: VGGT3, shares: Sequence[Sizes], budget: int, dtype: torch.dtype
+    ) -> None:
+        sizes = [size for share in shares for size in share]
         self.model, self.budget, self.dtype = model, budget, dtype
         self.scale: Scale = measure(model, sizes, dtype)
-        self.counts = Counter(sizes)  # in the order in which sizes appear, as groups are
-        self.largest = max(self.counts, key=lambda size: size[0] * size[1])
+        self.shares = [
+            _Share(
+                tuple(Counter(share).items()),
+                sum(patches(size) + model.config.special for size in share),
+            )
+            for share in shares
+        ]
+        self.largest = max(sizes, key=lambda size: size[0] * size[1])
 
-    def first_that_fits(self, wishes: Wishes, host: int | None) -> tuple[Plan | None, Plan | None]:
-        """The first plan that fits, and if there is none the one that needs least."""
+    def first_that_fits(
+        self, wishes: Wishes, host: int | None
+    ) -> tuple[list[Plan] | None, Plan | None]:
+        """Every process's plan of the first way that fits all of them. If there is none, what the
+        one with most to hold takes in the way that needs least."""
         smallest = None
         for chunks in ((wishes.chunk,),) if wishes.chunk else CHUNKS:
             for mode in _modes(wishes, host is not None, not self.scale.unbounded):
                 for chunk in chunks:
-                    plan = self.weigh(chunk, mode, host)
-                    if plan.fits:
-                        return plan, plan
-                    if smallest is None or plan.needed < smallest.needed:
-                        smallest = plan
+                    found = {s: self.weigh(chunk, mode, host, s) for s in set(self.shares)}
+                    if all(plan.fits for plan in found.values()):
+                        return [found[share] for share in self.shares], None
+                    worst = neediest(found.values())
+                    if smallest is None or worst.needed < smallest.needed:
+                        smallest = worst
         return None, smallest
 
-    def weigh(self, chunk: int, mode: _Mode, host_budget: int | None) -> Plan:
+    def weigh(self, chunk: int, mode: _Mode, host_budget: int | None, share: _Share) -> Plan:
         """What a mode takes, with as many features on the device as it holds."""
         scale = self.scale
-        views = min(chunk, scale.views)
-        held, work = working_bytes(self.model, self.largest, self.dtype, views)
-        moving = 2 if mode.host_features else 1
+        views = min(chunk, share.views)
+        held, block, heads = working_bytes(
+            self.model, self.largest, self.dtype, views, HEADS_AT_ONCE
+        )
+        moving = (2 if mode.host_features else 1) * scale.raw * held
+        tokens = scale.token * (TRAVELLING * held if mode.host_tokens else share.tokens)
+        projections = scale.projection * (held if mode.again else share.tokens)
+        if mode.replay or tokens + projections + block > heads:
+            # Replayed views pass through the layers again beside the heads.
+            work = {"tokens": tokens, "projections": projections}
+            work["work on a chunk"] = moving + (max(block, heads) if mode.replay else block)
+        else:  # the layers are done, and what they worked with is gone
+            work = {"work of the dense heads": moving + heads}
         parts = {
             "weights": scale.weights,
-            "tokens": scale.token * (TRAVELLING * held if mode.host_tokens else scale.tokens),
             "features for the heads": 0,
             "scene memory": scale.states,
-            "projections": scale.projection * (held if mode.again else scale.tokens),
-            "work on a chunk": work + moving * scale.raw * held,
+            **work,
         }
-        features = [self._feature_bytes(mode, *piece) for piece in self._pieces(chunk)]
+        if len(self.shares) > 1 and scale.gathered:
+            parts["keys and values on their way"] = scale.gathered
+        features = [self._feature_bytes(mode, *piece) for piece in self._pieces(chunk, share)]
         near = len(features)
         if mode.host_features:
             free = self.budget / SLACK - sum(parts.values())
@@ -184,7 +231,7 @@ class _Planner:
         parts["features for the heads"] = sum(features[:near])
         host_parts = []
         if mode.host_tokens:
-            host_parts.append(("tokens", scale.token * scale.tokens))
+            host_parts.append(("tokens", scale.token * share.tokens))
         if near < len(features):
             host_parts.append(("features for the heads", sum(features[near:])))
         return Plan(
@@ -200,13 +247,15 @@ class _Planner:
             host_tokens=mode.host_tokens,
             host_parts=tuple(host_parts),
             host_budget=host_budget,
+            processes=len(self.shares),
+            own=share.views,
         )
 
-    def _pieces(self, chunk: int) -> Iterator[tuple[int, int]]:
+    def _pieces(self, chunk: int, share: _Share) -> Iterator[tuple[int, int]]:
         """(views, patches of each) of every chunk."""
-        for size, count in self.counts.items():
-            for start in range(0, count, chunk):
-                yield min(chunk, count - start), patches(size)
+        for size, count in share.counts:
+            for views in even_pieces(count, chunk):
+                yield views, patches(size)
 
     def _feature_bytes(self, mode: _Mode, views: int, view_patches: int) -> int:
         if mode.replay:
@@ -227,11 +276,17 @@ class _Planner:
         if host is not None:
             found, _ = self.first_that_fits(wishes, 2**62)
             if found is not None:
-                return f"with --host-memory {show_bytes(found.host_needed)} it would fit"
+                needed = show_bytes(max(plan.host_needed for plan in found))
+                return f"with --host-memory {needed} it would fit"
         return (
             "give a smaller --long-side, fewer views, --precision bf16, a backend with a bounded "
             "state, or more --memory"
         )
+
+
+def neediest(plans: Iterable[Plan]) -> Plan:
+    """Of the plans of several processes the one that takes most; of equals the first."""
+    return max(plans, key=lambda plan: (plan.needed, plan.host_needed))
 
 
 def make_plan(
@@ -242,6 +297,18 @@ def make_plan(
     wishes: Wishes | None = None,
     host_budget: int | None = None,
 ) -> Plan:
+    """:func:`make_plans` for one process that holds all views, of these ``sizes``."""
+    return make_plans(model, [sizes], budget, dtype, wishes, host_budget)[0]
+
+
+def make_plans(
+    model: VGGT3,
+    shares: Sequence[Sizes],
+    budget: int,
+    dtype: torch.dtype,
+    wishes: Wishes | None = None,
+    host_budget: int | None = None,
+) -> list[Plan]:
     """The first of the ways to compute a scene that fits, those that keep most first.
 
     Given up in this order: raw features (for projected ones), projections between sweeps,
@@ -250,18 +317,19 @@ def make_plan(
 
     Args:
         model: on the device it will run on.
-        sizes: (height, width) of every view, as the model sees it.
-        budget: bytes allowed on the device.
+        shares: for each process that shares the scene, (height, width) of its views as the model
+            sees them; all processes compute alike, and each gets a plan of its own.
+        budget: bytes allowed on a device.
         dtype: of matrix products.
         wishes: what the caller insists on.
-        host_budget: bytes allowed in host memory; None where it is the device's own.
+        host_budget: bytes allowed a process in host memory; None where it is the device's own.
 
     Raises:
         UsageError: replay with a backend whose memory grows with the views.
         PlanError: nothing fits; says what it would need and what to change.
     """
     wishes = wishes or Wishes()
-    planner = _Planner(model, sizes, budget, dtype)
+    planner = _Planner(model, shares, budget, dtype)
     names = ", ".join(planner.scale.unbounded)
     checks.require(
         not names or wishes.features != "replay",
@@ -279,7 +347,8 @@ def make_plan(
     if smallest.needed <= budget:
         host = f" and {show_bytes(smallest.host_needed)} of host memory"
     checks.fail(
-        f"the plan for {len(sizes)} views",
+        f"the plan for {smallest.views} views"
+        + (f" in {len(shares)} processes" if len(shares) > 1 else ""),
         f"fit {show_bytes(budget)}"
         + (f" and {show_bytes(host_budget)} of host memory" if host and host_budget else ""),
         f"{show_bytes(smallest.needed)}{host} at least ({largest[0]}: {show_bytes(largest[1])}); "

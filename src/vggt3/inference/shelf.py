@@ -8,6 +8,7 @@ plain, so that every plan runs anywhere and gives the same bits.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right, insort
 
 import torch
@@ -27,6 +28,8 @@ class HostMemory:
         self.slab = slab
         self.taken = 0
         """Bytes asked of the system so far."""
+        self.seconds = 0.0
+        """Spent on asking: page-locking is slow, and is done once where runs repeat."""
         self._free = torch.empty(0, dtype=torch.uint8)
 
     def like(self, x: Tensor) -> Tensor:
@@ -35,7 +38,9 @@ class HostMemory:
         padded = -(-size // ALIGNMENT) * ALIGNMENT
         if padded > self._free.numel():
             count = max(padded, self.slab) if self.pinned else padded
+            began = time.perf_counter()
             self._free = torch.empty(count, dtype=torch.uint8, pin_memory=self.pinned)
+            self.seconds += time.perf_counter() - began
             self.taken += count
         piece, self._free = self._free[:size], self._free[padded:]
         strides = torch.empty_like(x, device="meta").stride()  # kept where x has no gaps

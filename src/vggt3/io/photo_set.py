@@ -21,7 +21,8 @@ class Photo:
     name: str
     """Distinct in its set, relative, with forward slashes."""
     image: Tensor
-    """[3, h, w] uint8 RGB; h and w multiples of the patch."""
+    """[3, h, w] uint8 RGB; h and w multiples of the patch. On torch's device ``meta``, where
+    nothing is stored, if another process holds the pixels."""
     original_size: tuple[int, int]
     """(height, width) in pixels of the photo upright, before resizing."""
     path: Path
@@ -40,6 +41,8 @@ class PhotoSet:
     photos: tuple[Photo, ...]
     skipped: tuple[tuple[Path, str], ...] = ()
     """Files that could not be used, each with its reason."""
+    held: tuple[int, ...] | None = None
+    """Places of the photos whose pixels this process holds; None is all."""
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -60,8 +63,10 @@ class PhotoSet:
         return tuple(photo.size for photo in self.photos)
 
     def views(self) -> Views:
-        """The photos grouped by size, for the model; ids are places in this set."""
-        return Views.from_list([photo.image for photo in self.photos])
+        """The photos held here grouped by size, for the model; ids are places in this set."""
+        if self.held is None:
+            return Views.from_list([photo.image for photo in self.photos])
+        return Views.from_share([self.photos[n].image for n in self.held], self.held, self.sizes)
 
     def skipped_line(self) -> str | None:
         """One line about what was skipped, or None where nothing was."""

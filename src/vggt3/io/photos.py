@@ -59,13 +59,42 @@ def read_photos(
     """
     checked_long_side(long_side, patch)
     paths = find_photos(source)
+    found = decode_photos(
+        paths, relative_names(paths), long_side, patch=patch, strict=strict, progress=progress
+    )
+    return checked(found)
+
+
+def checked(photos: PhotoSet) -> PhotoSet:
+    """The set, unless no photo of it was readable."""
+    if not photos.photos:
+        checks.fail(
+            "photos",
+            "hold at least one readable photo",
+            f"{len(photos.skipped)} unusable: {reasons(photos.skipped)}",
+            error=checks.DataError,
+        )
+    return photos
+
+
+def decode_photos(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    long_side: int,
+    *,
+    patch: int = PATCH,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> PhotoSet:
+    """The photos at ``paths`` under ``names``, perhaps none of them readable."""
     photos: list[Photo] = []
     skipped: list[tuple[Path, str]] = []
     with warnings.catch_warnings():
         # Pillow warns of what we answer otherwise: photos half as large as LARGEST_PHOTO,
         # transparency, damaged EXIF blocks.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for path, outcome in zip(paths, _decoded(paths, long_side, patch), strict=True):
+        outcomes = _decoded(paths, names, long_side, patch)
+        for path, outcome in zip(paths, outcomes, strict=True):
             if isinstance(outcome, Photo):
                 photos.append(outcome)
             elif strict:
@@ -74,13 +103,6 @@ def read_photos(
                 skipped.append((path, outcome))
             if progress is not None:
                 progress(len(photos) + len(skipped), len(paths))
-    if not photos:
-        checks.fail(
-            "photos",
-            "hold at least one readable photo",
-            f"{len(skipped)} unusable: {reasons(skipped)}",
-            error=checks.DataError,
-        )
     return PhotoSet(tuple(photos), tuple(skipped))
 
 
@@ -103,14 +125,15 @@ def peek_sizes(source: Source, long_side: int, patch: int = PATCH) -> list[tuple
     return sizes
 
 
-def _decoded(paths: Sequence[Path], long_side: int, patch: int) -> Iterator[Photo | str]:
+def _decoded(
+    paths: Sequence[Path], names: Sequence[str], long_side: int, patch: int
+) -> Iterator[Photo | str]:
     """Each photo, or why there is none, in order; decoded in a few threads.
 
     Pillow releases the interpreter lock while it decodes and resizes.
     """
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1, len(paths)))
+    pool = ThreadPoolExecutor(max_workers=max(1, min(4, os.cpu_count() or 1, len(paths))))
     try:
-        names = relative_names(paths)
         yield from pool.map(partial(_prepare, long_side=long_side, patch=patch), paths, names)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

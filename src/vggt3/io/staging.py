@@ -1,4 +1,4 @@
-"""An output folder that appears whole or not at all."""
+"""An output folder, or file, that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -49,23 +49,39 @@ def staged(
     the system that names no file (a full disk) is raised again with ``out``'s name.
     """
     place = check_out(out, overwrite, keep, judge)
-    made = _make_parents(place)
-    shelter = None
-    try:
-        shelter = _make_beside(place, "partial")
-        partial = shelter / place.name  # Its own name: what is written inside may mention it.
+    with _sheltered(place, out) as partial:
         partial.mkdir()
         yield partial
         _swap_in(partial, place, overwrite)
-        shelter.rmdir()
-    except BaseException as error:
-        if shelter is not None:
-            shutil.rmtree(shelter, ignore_errors=True)
-        _remove_empty(made)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            where = f"{out} (nothing was kept)"
-            raise OSError(error.errno, error.strerror, where) from error
-        raise
+
+
+@contextmanager
+def staged_file(out: str | os.PathLike[str], overwrite: bool, magic: bytes) -> Iterator[Path]:
+    """A new file, hidden beside ``out``, that gets its name at the end; see :func:`staged`."""
+    place = check_file(out, overwrite, magic)
+    with _sheltered(place, out) as partial:
+        yield partial
+        came = os.path.lexists(place) and not overwrite
+        checks.require(not came, f"OUT '{out}'", "not appear meanwhile", "a file")
+        os.replace(partial, place)
+
+
+def check_file(out: str | os.PathLike[str], overwrite: bool, magic: bytes) -> Path:
+    """The real path of ``out`` if a file may be written there, else UsageError.
+
+    With ``overwrite`` an existing file is accepted if it begins with ``magic``.
+    """
+    place = Path(os.path.realpath(Path(out).expanduser()))
+    if os.path.lexists(place):
+        checks.require(place.is_file(), f"OUT '{out}'", "be a file", "a folder")
+        wanted = "not exist yet (or pass --overwrite)"
+        checks.require(overwrite, f"OUT '{out}'", wanted, "an existing file")
+        with place.open("rb") as file:
+            same = file.read(len(magic)) == magic
+        wanted = f"be a {place.suffix} file to be overwritten"
+        checks.require(same, f"OUT '{out}'", wanted, "a file of another kind")
+    _check_parent(place, out)
+    return place
 
 
 def check_out(
@@ -88,11 +104,34 @@ def check_out(
         reason = _why_not_ours(place, keep, judge)
         if reason:
             checks.fail(f"OUT '{out}'", "hold an earlier scene to be overwritten", reason)
+    _check_parent(place, out)
+    return place
+
+
+def _check_parent(place: Path, out: str | os.PathLike[str]) -> None:
     parent = next(folder for folder in place.parents if folder.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         kind = "a read-only folder" if parent.is_dir() else "a file"
         checks.fail(f"OUT '{out}'", "be in a folder that can be written", f"{kind} '{parent}'")
-    return place
+
+
+@contextmanager
+def _sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path named like ``place`` in a hidden folder beside it, which is removed at the end."""
+    made = _make_parents(place)
+    shelter = None
+    try:
+        shelter = _make_beside(place, "partial")
+        yield shelter / place.name  # Its own name: what is written inside may mention it.
+        shelter.rmdir()
+    except BaseException as error:
+        if shelter is not None:
+            shutil.rmtree(shelter, ignore_errors=True)
+        _remove_empty(made)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            where = f"{out} (nothing was kept)"
+            raise OSError(error.errno, error.strerror, where) from error
+        raise
 
 
 def _why_not_ours(place: Path, keep: Sequence[Path], judge: Judge) -> str | None:

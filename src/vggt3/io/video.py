@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from vggt3 import checks
@@ -69,6 +70,34 @@ def read_video(
     if not photos:
         _fail_without_frames(place, "none that can be decoded")
     return PhotoSet(tuple(photos), damage.skipped())
+
+
+def frame_name(number: int) -> str:
+    """What the frame at a place in its video is called, counted from 0."""
+    return f"frame_{number:06d}"
+
+
+def video_frames(path: str | Path, numbers: Collection[int]) -> Iterator[tuple[int, Image.Image]]:
+    """Frames by their places in the video, each with its place, as large as they are shown.
+
+    They come in the video's order, upright and with square pixels; frames that the video does
+    not have, or that are damaged, do not come.
+    """
+    place = existing(path, "video")
+    left = set(numbers)
+    with _opened(place) as (container, stream):
+        aspect = float(stream.sample_aspect_ratio or 1)
+        frames = _frames(container, stream, _Damage(place, strict=False))
+        for _, number, frame in frames:
+            if number in left:
+                image = frame.to_image()
+                height, width = _shown_size(image, aspect)
+                if (height, width) != (image.height, image.width):
+                    image = resized(image, (height, width))
+                yield number, Image.fromarray(_turned(image, frame))
+                left.discard(number)
+            if not left:
+                return
 
 
 class _Fit(NamedTuple):
@@ -231,15 +260,28 @@ def _picked(
 def _photo(frame: VideoFrame, number: int, path: Path, fit: _Fit) -> Photo:
     """``frame`` upright, with square pixels, at the model's size."""
     image: Image.Image = frame.to_image()
-    height, width = image.height, max(1, round(image.width * fit.pixel_aspect))
+    height, width = _shown_size(image, fit.pixel_aspect)
     if min(height, width) < SMALLEST_SIDE:
         _fail_without_frames(path, f"{height}×{width}, less than {SMALLEST_SIDE} on a side")
     small = resized(image, model_size((height, width), fit.long_side, fit.patch))
-    quarters = round(frame.rotation / 90) % 4
-    pixels = np.rot90(np.asarray(small), quarters)  # [h, w, 3]; counterclockwise, as av counts
-    tensor = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
-    size = (width, height) if quarters % 2 else (height, width)
-    return Photo(f"frame_{number:06d}", tensor, size, path)
+    pixels = _turned(small, frame)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    size = (width, height) if _quarters(frame) % 2 else (height, width)
+    return Photo(frame_name(number), tensor, size, path)
+
+
+def _shown_size(image: Image.Image, pixel_aspect: float) -> tuple[int, int]:
+    """(height, width) with square pixels, not yet turned."""
+    return image.height, max(1, round(image.width * pixel_aspect))
+
+
+def _quarters(frame: VideoFrame) -> int:
+    return round(frame.rotation / 90) % 4
+
+
+def _turned(image: Image.Image, frame: VideoFrame) -> NDArray[np.uint8]:
+    """[h, w, 3] upright; counterclockwise, as av counts."""
+    return np.array(np.rot90(np.asarray(image), _quarters(frame)))
 
 
 def _fail_without_frames(path: Path, got: str) -> NoReturn:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vggt3.attention.registry import LayerSpec
 from vggt3.attention.rope import Rope
-from vggt3.model.blocks import Block, GlobalBlock
+from vggt3.model.blocks import Block, Carried, GlobalBlock
 from vggt3.model.config import ModelConfig
 
 
@@ -53,11 +53,21 @@ class Aggregator(nn.Module):
         layer: int,
         tokens: Tensor,  # [B, V, P, C]
         rope: Rope,
-    ) -> Tensor:
-        """One frame block: attention within each view."""
+        normed: Tensor | None = None,
+        then: nn.LayerNorm | None = None,
+    ) -> Carried:
+        """One frame block: attention within each view. See :meth:`Block.forward`."""
         views = tokens.shape[:2]
-        out: Tensor = self.frame_blocks[layer](tokens.flatten(0, 1), rope)
-        return out.unflatten(0, views)
+        normed = None if normed is None else normed.flatten(0, 1)
+        found: Carried = self.frame_blocks[layer](tokens.flatten(0, 1), rope, normed, then)
+        out, after = found
+        return out.unflatten(0, views), None if after is None else after.unflatten(0, views)
+
+    def first_norm(self, layer: int) -> nn.LayerNorm:
+        """What the frame block of a layer begins with."""
+        found = self.frame_blocks[layer]
+        assert isinstance(found, Block)
+        return found.norm1
 
     def block(self, layer: int) -> GlobalBlock:
         """The global block of a layer."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import scaled_dot_product_attention
 
 from vggt3.attention.base import Backend, Projection
+from vggt3.attention.kernels import rows
 from vggt3.attention.kernels.softmax import attend
 from vggt3.attention.memory import State
 from vggt3.attention.rope import Rope
+
+Carried = tuple[Tensor, Tensor | None]
+"""Tokens, and their LayerNorm that the next block begins with, where that was made already."""
 
 
 class Mlp(nn.Module):
@@ -22,7 +26,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width if out is None else out)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(gelu(self.fc1(x)))
+        out: Tensor = self.fc2(rows.linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return out
 
 
@@ -45,6 +49,7 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
+        self.normed = qk_norm
         norm = (lambda: nn.LayerNorm(width // heads)) if qk_norm else nn.Identity
         self.q_norm, self.k_norm = norm(), norm()
 
@@ -52,13 +57,19 @@ class SelfAttention(nn.Module):
         self,
         x: Tensor,  # [B, N, C]
         rope: Rope | None = None,
+        mask: Tensor | None = None,  # [N, N] bool: row i sees column j
     ) -> Tensor:
-        split = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, H, D]
-        q, k, v = split.transpose(1, 3).unbind(2)  # each [B, H, N, D]
-        q, k = self.q_norm(q), self.k_norm(k)
-        if rope is not None:
-            q, k = rope.turn(q), rope.turn(k)
-        mixed = attend(q.to(v.dtype), k.to(v.dtype), v)  # [B, H, N, D]
+        qkv = self.qkv(x)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [B, N, H, D]
+        if self.normed:
+            assert rope is not None and isinstance(self.q_norm, nn.LayerNorm)
+            assert isinstance(self.k_norm, nn.LayerNorm)
+            q, k = rows.norm_turn(qkv, self.heads, (self.q_norm, self.k_norm), rope)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        if mask is None:
+            mixed = attend(q, k, v)  # [B, H, N, D]
+        else:
+            mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -77,11 +88,19 @@ class Residual(nn.Module):
         self.mlp = Mlp(width)
         self.ls2 = LayerScale(width, scale)
 
-    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Add what attention gave, then the MLP."""
-        x = x + self.ls1(mixed)
-        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
-        return out
+    def finish(
+        self,
+        x: Tensor,  # [..., C]
+        mixed: Tensor,  # [..., C]
+        then: nn.LayerNorm | None = None,
+    ) -> Carried:
+        """Add what attention gave, then the MLP; with the LayerNorm ``then`` of the next block,
+        its output too, while the tokens are at hand."""
+        x, normed = rows.add_norm(x, mixed, self.ls1.gamma, self.norm2)
+        grown = self.mlp(normed)
+        if then is None:
+            return rows.add_scaled(x, grown, self.ls2.gamma), None
+        return rows.add_norm(x, grown, self.ls2.gamma, then)
 
 
 class Block(Residual):
@@ -102,8 +121,14 @@ class Block(Residual):
         self,
         x: Tensor,  # [B, N, C]
         rope: Rope | None = None,
-    ) -> Tensor:
-        return self.finish(x, self.attn(self.norm1(x), rope))
+        normed: Tensor | None = None,
+        then: nn.LayerNorm | None = None,
+        mask: Tensor | None = None,  # [N, N] bool: row i sees column j
+    ) -> Carried:
+        """The tokens after the block, and their LayerNorm ``then`` where it is given; ``normed``
+        is this block's own first one, if the block before has made it."""
+        normed = self.norm1(x) if normed is None else normed
+        return self.finish(x, self.attn(normed, rope, mask), then)
 
 
 class GlobalBlock(Residual):
@@ -116,6 +141,8 @@ class GlobalBlock(Residual):
         x: Tensor,  # [B, V_c, P, C]
         projection: Projection,
         state: State,
-    ) -> Tensor:
-        """The block's output for views whose projection is given: [B, V_c, P, C]."""
-        return self.finish(x, self.attn.read(projection, state))
+        then: nn.LayerNorm | None = None,
+    ) -> Carried:
+        """The block's output for views whose projection is given: [B, V_c, P, C], and its
+        LayerNorm ``then``."""
+        return self.finish(x, self.attn.read(projection, state), then)

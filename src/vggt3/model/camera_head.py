@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, silu
@@ -37,27 +39,34 @@ class CameraHead(nn.Module):
     def forward(
         self,
         tokens: Tensor,  # [B, V, 2C] raw camera tokens of all views, in any order
+        mask: Tensor | None = None,  # [V, V] bool: row i sees column j; by default all of them
     ) -> list[Tensor]:
         """The pose encoding after each iteration: [B, V, 9], fields of view ≥ 0.
 
-        No gradient flows from one iteration to an earlier one.
+        No gradient flows from one iteration to an earlier one. Tokens that are bf16 are worked
+        on in bf16 products, with LayerNorms and poses in fp32.
         """
-        tokens = self.token_norm(tokens)
+        kind, wide = tokens.device.type, torch.promote_types(tokens.dtype, torch.float32)
+        narrow = kind != "meta" and tokens.dtype != wide and not torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, tokens.dtype) if narrow else nullcontext():
+            return self._stages(self.token_norm(tokens.to(wide)), mask)
+
+    def _stages(self, tokens: Tensor, mask: Tensor | None) -> list[Tensor]:
         pose: Tensor | None = None
         reported = []
         for _ in range(self.iterations):
             before = None if pose is None else pose.detach()
             given = self.empty_pose if before is None else before
-            step = self._refine(tokens, given.to(tokens.dtype))
+            step = self._refine(tokens, given.to(tokens.dtype), mask)
             pose = step if before is None else before + step
             reported.append(torch.cat([pose[..., :7], pose[..., 7:].relu()], dim=-1))
         return reported
 
-    def _refine(self, tokens: Tensor, pose: Tensor) -> Tensor:
+    def _refine(self, tokens: Tensor, pose: Tensor, mask: Tensor | None) -> Tensor:
         shift, scale, gate = self.modulation(silu(self.embed_pose(pose))).chunk(3, dim=-1)
         plain = layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
         x = gate * (plain * (1 + scale) + shift) + tokens
         for block in self.trunk:
-            x = block(x)
+            x, _ = block(x, mask=mask)
         step: Tensor = self.branch(self.trunk_norm(x))
         return step.to(torch.promote_types(step.dtype, torch.float32))

@@ -2,85 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import linear
 
+from vggt3.model import maps
 from vggt3.model.config import ModelConfig
 
 EMBEDDING_SCALE = 0.1
-
-
-def uv_embedding(
-    rows: int,
-    columns: int,
-    channels: int,
-    aspect: float,  # image width / height
-    like: Tensor,
-) -> Tensor:
-    """Sines and cosines of an aspect-true grid: [channels, rows, columns].
-
-    u spans ±aspect/diag·(w-1)/w and v ±1/diag·(h-1)/h with diag = √(aspect²+1); half the
-    channels are u's, half v's, each [sin, cos] of position · 100^(-i/(E/2)), E = channels/2.
-    """
-    diagonal = (aspect * aspect + 1) ** 0.5
-    wide = torch.promote_types(like.dtype, torch.float32)
-
-    def line(span: float, count: int) -> Tensor:
-        edge = span / diagonal * (count - 1) / count
-        return torch.linspace(-edge, edge, count, device=like.device, dtype=wide)
-
-    steps = torch.arange(channels // 4, device=like.device, dtype=wide)
-    frequency = 100.0 ** (-steps / (channels / 4))
-
-    def waves(position: Tensor) -> Tensor:
-        angle = frequency[:, None] * position
-        return torch.cat([angle.sin(), angle.cos()])  # [channels/2, count]
-
-    u = waves(line(aspect, columns))[:, None, :].expand(-1, rows, -1)
-    v = waves(line(1.0, rows))[:, :, None].expand(-1, -1, columns)
-    return torch.cat([u, v]).to(like.dtype)
-
-
-class _Upsample(torch.autograd.Function):
-    """Bilinear with aligned corners; its gradient as two products with banded matrices.
-
-    torch scatters the gradient with atomic additions: on an H100 that was a fifth of a training
-    step, and never twice the same. The products are 15 times faster there.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, size: tuple[int, int]) -> Tensor:
-        ctx.source = (x.shape[-2], x.shape[-1])
-        return interpolate(x, size=size, mode="bilinear", align_corners=True)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        rows, columns = ctx.source
-        # As [N, H, W, C], the way the maps lie in memory on a GPU.
-        given = gradient.permute(0, 2, 3, 1)
-        across = line_weights(columns, given.shape[2], given).T @ given
-        down = line_weights(rows, given.shape[1], given).T @ across.flatten(2)
-        return down.unflatten(2, (columns, -1)).permute(0, 3, 1, 2), None
-
-
-def line_weights(source: int, target: int, like: Tensor) -> Tensor:
-    """[target, source] weights of linear interpolation with aligned corners."""
-    wide = torch.promote_types(like.dtype, torch.float32)
-    steps = max(1, target - 1)  # places in whole numbers of 1/steps: exact
-    place = torch.arange(target, device=like.device) * (source - 1)
-    known = torch.arange(source, device=like.device) * steps
-    away = (place[:, None] - known).abs().to(wide) / steps
-    return (1 - away).clamp(min=0).to(like.dtype)
-
-
-def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with aligned corners."""
-    out: Tensor = _Upsample.apply(x, size)  # type: ignore[no-untyped-call]
-    return out
 
 
 class ResidualUnit(nn.Module):
@@ -91,14 +19,18 @@ class ResidualUnit(nn.Module):
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = relu(x)
-        out: Tensor = self.conv2(relu(self.conv1(x))) + x
-        return out
+    def forward(self, r: Tensor) -> Tensor:
+        """The unit of an r."""
+        return maps.conv_add(self.conv2, maps.conv_relu(self.conv1, r), r)
 
 
 class Fusion(nn.Module):
-    """Coarser map + residual(skip) → residual → resize → 1×1."""
+    """Coarser map + residual(skip) → residual → resize → 1×1.
+
+    Maps come as their ReLU, for no unit looks at anything else. The 1×1 stands before the resize:
+    both are linear and a resize's weights add up to 1, so that the order is free, and there are a
+    quarter of the pixels.
+    """
 
     def __init__(self, channels: int, *, skip: bool) -> None:
         super().__init__()
@@ -107,15 +39,19 @@ class Fusion(nn.Module):
         self.residual2 = ResidualUnit(channels)
         self.out = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
-        if skip is not None:
-            x = x + self.residual1(skip)
-        out: Tensor = self.out(upsample(self.residual2(x), size))
-        return out
+    def join(self, coarser: Tensor, skip: Tensor) -> Tensor:
+        """ReLU of: what :meth:`resize` made of the coarser map and ``skip``, plus the rest of the
+        residual of ``skip``."""
+        inner = maps.conv_relu(self.residual1.conv1, skip)
+        return maps.conv_add_relu(self.residual1.conv2, inner, coarser)
+
+    def resize(self, r: Tensor, size: tuple[int, int], skip: Tensor | None) -> Tensor:
+        """The residual of ``r`` at ``size``, plus ``skip``: the finer level's r, if any."""
+        return maps.conv_upsample(self.out, self.residual2(r), size, skip)
 
 
 class DenseHead(nn.Module):
-    """``channels`` values and a confidence ≥ 1 per pixel, for each view by itself."""
+    """A depth (1 channel) or a point (3) and a confidence per pixel, for each view by itself."""
 
     def __init__(self, config: ModelConfig, channels: int) -> None:
         super().__init__()
@@ -145,9 +81,9 @@ class DenseHead(nn.Module):
         grid: tuple[int, int],
     ) -> Tensor:
         """The n-th of the four features as far as its 1×1: [N, S_n, rows, columns]."""
-        normed = self.norm(x).transpose(1, 2).unflatten(2, grid)  # [N, 2C, rows, columns]
-        out: Tensor = self.projections[n](normed)
-        return out
+        conv = _conv(self.projections, n)
+        out = linear(self.norm(x), conv.weight.flatten(1), conv.bias)
+        return out.transpose(1, 2).unflatten(2, grid)
 
     def forward(
         self,
@@ -156,10 +92,17 @@ class DenseHead(nn.Module):
         grid: tuple[int, int],
         size: tuple[int, int],  # image height, width
     ) -> tuple[Tensor, Tensor]:
-        """Raw values [N, channels, H, W] in fp32, and confidence [N, H, W] = 1 + exp."""
-        x = self.output3(self.decode(features, grid, size))
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return x[:, :-1], 1 + x[:, -1].exp()
+        """Depth [N, H, W] > 0 or points [N, H, W, 3], and confidence [N, H, W] ≥ 1, in fp32."""
+        return self.finish(self.decode(features, grid, size))
+
+    def finish(
+        self,
+        x: Tensor,  # [N, features/2, H, W]
+    ) -> tuple[Tensor, Tensor]:
+        """Values and confidence from what :meth:`decode` gave."""
+        height, width = x.shape[-2:]
+        where = maps.uv_embedding(height, width, x.shape[1], width / height, x)
+        return maps.finish(self.output2, self.output3, x, EMBEDDING_SCALE * where[None])
 
     def decode(
         self,
@@ -167,32 +110,31 @@ class DenseHead(nn.Module):
         grid: tuple[int, int],
         size: tuple[int, int],
     ) -> Tensor:
-        """All but the last 1×1, which alone knows what the map is of: [N, E, H, W]."""
+        """All up to the image's size, the same for every head: [N, features/2, H, W]."""
         aspect = size[1] / size[0]
         levels = [self._level(n, x, grid, aspect) for n, x in enumerate(features)]
-        x, skip = levels[3], None
-        for n in (3, 2, 1, 0):
-            height, width = levels[n].shape[-2:]
-            finer = (2 * height, 2 * width) if n == 0 else tuple(levels[n - 1].shape[-2:])
-            x = self.fusions[n](x, skip, finer)
-            skip = levels[n - 1] if n else None
-        x = upsample(self.output1(x), size)
-        x = x + EMBEDDING_SCALE * uv_embedding(*size, x.shape[1], aspect, x)
-        return relu(self.output2(x))
+        x = levels[3]
+        for n in (3, 2, 1):
+            skip = levels[n - 1]
+            x = self._fusion(n).resize(x, (skip.shape[-2], skip.shape[-1]), skip)
+            x = self._fusion(n - 1).join(x, skip)
+        finest = (2 * x.shape[-2], 2 * x.shape[-1])
+        x = self._fusion(0).resize(x, finest, None)
+        return maps.conv_upsample(self.output1, x, size)
 
     def _level(self, n: int, x: Tensor, grid: tuple[int, int], aspect: float) -> Tensor:
-        """Tokens of one layer → a map of the common width at its own resolution."""
+        """Tokens of one layer → the ReLU of a map of the common width at its own resolution."""
         x = self.project(n, x, grid) if x.dim() == 3 else x
-        x = x + EMBEDDING_SCALE * uv_embedding(*grid, x.shape[1], aspect, x)
-        out: Tensor = self.reassembles[n](self.resizes[n](x))
-        return out
+        x = x + EMBEDDING_SCALE * maps.uv_embedding(*grid, x.shape[1], aspect, x)
+        return maps.conv_relu(_conv(self.reassembles, n), self.resizes[n](x))
+
+    def _fusion(self, n: int) -> Fusion:
+        found = self.fusions[n]
+        assert isinstance(found, Fusion)
+        return found
 
 
-def activate_depth(raw: Tensor) -> Tensor:
-    """[N, 1, H, W] → depth [N, H, W] > 0."""
-    return raw[:, 0].exp()
-
-
-def activate_points(raw: Tensor) -> Tensor:
-    """[N, 3, H, W] → points [N, H, W, 3] in the world frame: sign(x)·(exp|x| - 1)."""
-    return (raw.sign() * raw.abs().expm1()).movedim(1, -1)
+def _conv(layers: nn.ModuleList, n: int) -> nn.Conv2d:
+    found = layers[n]
+    assert isinstance(found, nn.Conv2d)
+    return found

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from vggt3.model import maps
 from vggt3.model.blocks import Block
 from vggt3.model.config import EncoderConfig
 from vggt3.types import PATCH
@@ -47,23 +48,23 @@ class Encoder(nn.Module):
     def forward(
         self,
         images: Tensor,  # [B, 3, H, W] float in [0, 1] or uint8
+        ahead: bool = False,
     ) -> Tensor:
-        """[B, (H/14)·(W/14), E]"""
+        """[B, (H/14)·(W/14), E]; ``ahead``: each block makes the next one's first LayerNorm."""
         grid = (images.shape[-2] // PATCH, images.shape[-1] // PATCH)
-        dtype = self.patch.weight.dtype
-        scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        # Filled on the device: numbers sent to it would wait for all that it has yet to do.
-        mean, deviation = (
-            torch.stack([images.new_full((), s, dtype=dtype) for s in statistic])[:, None, None]
-            for statistic in (MEAN, DEVIATION)
-        )
-        x = self.patch((images.to(dtype) / scale - mean) / deviation)  # [B, E, rows, columns]
-        x = x.flatten(2).transpose(1, 2)
+        x = maps.patch_rows(images, self.patch, MEAN, DEVIATION)
         x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self.positions(grid).to(x.dtype)
         registers = self.registers.expand(x.shape[0], -1, -1).to(x.dtype)
         x = torch.cat([x[:, :1], registers, x[:, 1:]], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        out: Tensor = self.norm(x[:, 1 + self.registers.shape[1] :])
-        return out
+        if not ahead:
+            for block in self.blocks:
+                x, _ = block(x)
+            out: Tensor = self.norm(x[:, 1 + self.registers.shape[1] :])
+            return out
+        normed: Tensor | None = None
+        thens = [*(block.norm1 for block in self.blocks), self.norm][1:]
+        for block, then in zip(self.blocks, thens, strict=True):
+            x, normed = block(x, None, normed, then)
+        assert normed is not None
+        return normed[:, 1 + self.registers.shape[1] :]

@@ -19,7 +19,7 @@ from vggt3 import checks
 from vggt3.attention.base import Backend
 from vggt3.attention.registry import DEFAULT, LayerSpec, options_of, plan_layers, table
 from vggt3.model.choice import ModelChoice
-from vggt3.model.config import preset
+from vggt3.model.config import ModelConfig, preset
 from vggt3.model.vggt3 import VGGT3
 from vggt3.model.weight_files import Header, read_header, refuse
 from vggt3.model.weights import (
@@ -187,18 +187,23 @@ def start_model(
     choice: ModelChoice,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    *,
+    scratch: bool = False,
 ) -> LoadedModel:
     """The model that a fit begins with: a backbone and new attention as close to softmax's as
     it can be.
 
     Softmax layers of a schedule get the softmax adapter's tensors; every other backend starts
-    from its qkv and proj (:meth:`Backend.start_from`). Where ``choice`` names an adapter, that
-    one is continued (:func:`open_model`); with a preset all weights are random.
+    from its qkv and proj (:meth:`Backend.start_from`), or with ``scratch`` every layer from random
+    weights. Where ``choice`` names an adapter, that one is continued (:func:`open_model`); with a
+    preset all weights are random.
 
     Raises:
         UsageError: as :func:`open_model`; no softmax adapter to start from.
         DataError: as :func:`open_model`.
     """
+    both = scratch and choice.adapter is not None
+    checks.require(not both, "--start scratch", "stand without --adapter", choice.adapter)
     if choice.preset is not None or choice.adapter is not None:
         return open_model(choice, device, dtype)
     backbone = find_backbone(choice.weights)
@@ -209,27 +214,26 @@ def start_model(
     specs = []
     wanted = plan_layers(choice.attention or DEFAULT, choice.attention_options, header.model.layers)
     for layer, spec in enumerate(wanted):
-        same = spec.name == stored[layer].name
+        same = spec.name == stored[layer].name and not scratch
         specs.append(_overridden(source, layer, dict(spec.options)) if same else spec)
-        attn = _started(specs[-1], source, layer, same, choice.seed)
+        attn = _drawn(specs[-1], header.model, layer, choice.seed)
+        if same:  # what is missing was drawn; compose held it
+            attn.load_state_dict(source.of_layer(layer), strict=False)
+        elif not scratch:
+            attn.start_from(source.of_layer(layer))
         for parameter in attn.parameters():
             parameter.data = parameter.data.to(dtype)
         model.aggregator.block(layer).attn = attn.to(device)
     model.aggregator.specs = tuple(specs)
-    told = f"{header.model.preset} ({backbone.name}), new {backends(model)} from {source.path.name}"
+    origin = "random weights" if scratch else source.path.name
+    told = f"{header.model.preset} ({backbone.name}), new {backends(model)} from {origin}"
     return LoadedModel(model.eval(), told, True, header.fingerprint)
 
 
-def _started(spec: LayerSpec, source: Adapter, layer: int, same: bool, seed: int) -> Backend:
-    """A new layer that begins from a stored one, or goes on where it is of the same backend."""
-    config, stored = source.header.model, source.of_layer(layer)
+def _drawn(spec: LayerSpec, config: ModelConfig, layer: int, seed: int) -> Backend:
+    """A new layer with random weights of its own seed."""
     with own_randomness(seed * 1009 + layer):
-        attn = spec.build(config.width, config.heads, layer)
-    if same:
-        attn.load_state_dict(stored, strict=False)  # what is missing was drawn; compose held it
-    else:
-        attn.start_from(stored)
-    return attn
+        return spec.build(config.width, config.heads, layer)
 
 
 def _random(choice: ModelChoice, device: torch.device | str, dtype: torch.dtype) -> LoadedModel:
@@ -301,7 +305,7 @@ def _overridden(adapter: Adapter, layer: int, given: Mapping[str, Any]) -> Layer
     changed = {k: v for k, v in given.items() if k not in old or old[k] != v}
     for option, value in changed.items():
         other = with_options(stored, {option: value})
-        if not _same_tensors(stored, other, config.width, config.heads):
+        if not same_tensors(stored, other, config.width, config.heads):
             checks.fail(
                 f"--attention.{option}",
                 f"be what {adapter.path.name} was made with (its tensors depend on it)",
@@ -317,7 +321,7 @@ def with_options(spec: LayerSpec, given: Mapping[str, Any]) -> LayerSpec:
 
 
 @functools.cache
-def _same_tensors(a: LayerSpec, b: LayerSpec, width: int, heads: int) -> bool:
+def same_tensors(a: LayerSpec, b: LayerSpec, width: int, heads: int) -> bool:
     """Whether two specs build layers of equal shapes and equal fixed buffers."""
     with own_randomness():
         first, second = a.build(width, heads, 0), b.build(width, heads, 0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
@@ -21,9 +21,12 @@ from vggt3.attention.memory import Delta, State
 from vggt3.attention.rope import Rope
 from vggt3.distributed import ALONE, World
 from vggt3.model.aggregator import Aggregator
-from vggt3.model.blocks import GlobalBlock
+from vggt3.model.blocks import Carried, GlobalBlock
 from vggt3.model.encoder import Encoder
 from vggt3.types import ViewGroup, Views
+
+Witness = Callable[[int, int, Projection, State], None]
+"""Called as (layer, chunk, projection, settled state) when a chunk reads a layer."""
 
 Observer = Callable[[str, int, int], None]
 """Called as (stage, done, total) while a scene is read."""
@@ -54,6 +57,9 @@ class Conduct:
     """Keep the projections of a layer between its sweeps and its read, or make them again."""
     checkpoint: bool = False
     """In training, keep only block borders and compute the rest again in the backward pass."""
+    ahead: bool = False
+    """Let each block make the LayerNorm that the next one begins with, while it has the tokens at
+    hand: one pass over them less. Not where blocks are checkpointed or their weights spread."""
     observe: Observer = lambda stage, done, total: None
     """Progress."""
     shelf: Callable[[], Shelf] = dict
@@ -61,6 +67,8 @@ class Conduct:
     feature: Callable[[int, int, Tensor], Tensor | None] = whole
     """What the trunk keeps of a feature, nothing where None: called with the chunk, the place
     among the feature layers, and [B, V_c, P, 2C]."""
+    witness: Witness | None = None
+    """Is shown what each chunk brings to each layer's memory, and the memory."""
 
     def run(self, function: Callable[..., Any], *inputs: Any) -> Any:
         """Call ``function``, as a checkpoint region where asked for."""
@@ -111,12 +119,14 @@ class Scene:
         conduct: Conduct,
         memory: Memory | None = None,
         own: bool = False,
+        share: float | None = None,
     ) -> None:
         """With ``memory`` the views only read it: as queries, or where ``own`` says that they
-        wrote it, once more as themselves (view 0 as the first, with the survey's plan)."""
+        wrote it, once more as themselves (view 0 as the first, with the survey's plan). With
+        ``share`` too they write to it once (:meth:`Backend.extend`), and read what results."""
         self.encoder, self.aggregator, self.conduct = encoder, aggregator, conduct
         self.groups, self.total, self.memory = views.groups, views.total, memory
-        self.batch, self.own = views.batch, memory is None or own
+        self.batch, self.own, self.share = views.batch, memory is None or own, share
         self.last = len(aggregator.specs) - 1
         self.tokens = conduct.shelf()
         self.contexts: list[Context] = []
@@ -146,9 +156,10 @@ class Scene:
         for n, group in enumerate(self.groups):
             self.conduct.observe("encode", n, len(self.groups))
             images = group.images.to(self.encoder.patch.weight.device)
-            patches = self.encoder(images.flatten(0, 1))  # [B·V_c, N, E]
+            patches = self.encoder(images.flatten(0, 1), self.conduct.ahead)  # [B·V_c, N, E]
             patches = patches.unflatten(0, images.shape[:2])
-            descriptors.append(normalize(patches.detach().float().mean(dim=2), dim=-1))
+            wide = torch.promote_types(patches.dtype, torch.float32)
+            descriptors.append(normalize(patches.detach().mean(dim=2, dtype=wide), dim=-1))
             x = self.aggregator.start(patches, [self.own and i == 0 for i in group.ids])
             self.contexts.append(self._describe(group, x))
             self.tokens[n] = x
@@ -201,9 +212,13 @@ class Scene:
     def _settle(self, layer: int) -> State:
         """Bring all views to one global block and write them: the memory they will read."""
         block, plan = self.aggregator.block(layer), self.plans[layer]
+        if self.memory is not None and self.share is not None:
+            state = self.memory.states[layer]
+            delta = Delta.total(self._write(layer, 1, state)).all_reduce(self.conduct.world)
+            return block.attn.extend(state, delta, self.share)
         if self.memory is not None:
             for n in range(len(self.groups)):
-                self.tokens[n] = self._enter(layer, n)
+                self.tokens[n], _ = self._enter(layer, n)
                 self.conduct.observe(f"layer {layer + 1}", n + 1, len(self.groups))
             return self.memory.states[layer]
         device = block.norm1.weight.device
@@ -218,7 +233,7 @@ class Scene:
     def _write(self, layer: int, sweep: int, state: State) -> Iterator[Delta]:
         block = self.aggregator.block(layer)
         for n in range(len(self.groups)):
-            x = self._enter(layer, n) if sweep == 1 else None
+            x, normed = self._enter(layer, n) if sweep == 1 else (None, None)
             if x is not None:
                 self.tokens[n] = x
             projection = self.kept[n]
@@ -226,24 +241,36 @@ class Scene:
                 delta = self.conduct.run(block.attn.write, projection, state)
             else:
                 x, context = self.tokens[n] if x is None else x, self._context(layer, n)
-                projection, delta = self.conduct.run(_project_write, block, x, context, state)
+                given = (block, x, normed, context, state)
+                projection, delta = self.conduct.run(_project_write, *given)
                 self.kept[n] = projection if self.conduct.keep else None
             self.conduct.observe(f"layer {layer + 1} sweep {sweep}", n + 1, len(self.groups))
             yield delta
 
-    def _enter(self, layer: int, n: int) -> Tensor:
-        """A chunk's tokens as they come to a layer's global block: [B, V_c, P, C]."""
-        x = self.tokens[n]
+    def _enter(self, layer: int, n: int) -> Carried:
+        """A chunk's tokens as they come to a layer's global block: [B, V_c, P, C], and what that
+        begins with."""
+        x, normed = self.tokens[n], None
         if layer:
-            x = self._leave(layer - 1, n, x)
-        out: Tensor = self.conduct.run(self.aggregator.frame, layer, x, self.contexts[n].rope)
-        return out
+            x, normed = self._leave(layer - 1, n, x)
+        queries = self.memory is not None  # project once, when they read
+        then = self.aggregator.block(layer).norm1 if self.conduct.ahead and not queries else None
+        rope = self.contexts[n].rope
+        found: Carried = self.conduct.run(self.aggregator.frame, layer, x, rope, normed, then)
+        return found
 
-    def _leave(self, layer: int, n: int, frame: Tensor) -> Tensor:
+    def _leave(self, layer: int, n: int, frame: Tensor) -> Carried:
         """Let a chunk read what all have written; hand out what the heads need of it."""
         block, context = self.aggregator.block(layer), self._context(layer, n)
         projection, state = self.kept[n], self.states[layer]
-        x: Tensor = self.conduct.run(_read, block, frame, context, projection, state)
+        if self.conduct.witness is not None:
+            if projection is None:
+                projection = block.attn.project(block.norm1(frame), context)
+            self.conduct.witness(layer, n, projection, state)
+        ahead = self.conduct.ahead and layer < self.last
+        then = self.aggregator.first_norm(layer + 1) if ahead else None
+        given = (block, frame, context, projection, state, then)
+        x, normed = self.conduct.run(_read, *given)
         self.kept[n] = None
         if layer in self.slots:
             tokens = torch.cat([frame, x], dim=-1)
@@ -252,13 +279,14 @@ class Scene:
                 self.features[n].append(feature)
         if layer == self.last:
             self.camera.append(torch.cat([frame[:, :, 0], x[:, :, 0]], dim=-1))
-        return x
+        return x, normed
 
 
 def _project_write(
-    block: GlobalBlock, x: Tensor, context: Context, state: State
+    block: GlobalBlock, x: Tensor, normed: Tensor | None, context: Context, state: State
 ) -> tuple[Projection, Delta]:
-    projection = block.attn.project(block.norm1(x), context)
+    normed = block.norm1(x) if normed is None else normed
+    projection = block.attn.project(normed, context)
     return projection, block.attn.write(projection, state)
 
 
@@ -268,7 +296,8 @@ def _read(
     context: Context,
     projection: Projection | None,
     state: State,
-) -> Tensor:
+    then: nn.LayerNorm | None,
+) -> Carried:
     if projection is None:
         projection = block.attn.project(block.norm1(x), context)
-    return block.read(x, projection, state)
+    return block.read(x, projection, state, then)

@@ -12,7 +12,7 @@ from vggt3.attention.registry import LayerSpec, plan_layers
 from vggt3.model.aggregator import Aggregator
 from vggt3.model.camera_head import CameraHead
 from vggt3.model.config import ModelConfig
-from vggt3.model.dense_head import DenseHead, activate_depth, activate_points
+from vggt3.model.dense_head import DenseHead
 from vggt3.model.encoder import Encoder
 from vggt3.model.scene import Conduct, Memory, Scene, Trunk
 from vggt3.types import ViewGroup, Views
@@ -83,23 +83,34 @@ class VGGT3(nn.Module):
         conduct: Conduct | None = None,
         memory: Memory | None = None,
         own: bool = False,
+        share: float | None = None,
     ) -> Trunk:
         """Everything up to the heads. With ``memory`` the views only read it: as queries, or
-        where ``own`` says that they are of the views that wrote it, as they read it then."""
-        scene = Scene(self.encoder, self.aggregator, views, conduct or Conduct(), memory, own)
+        where ``own`` says that they are of the views that wrote it, as they read it then. With
+        ``share``, theirs of all tokens, they write to it once before they read."""
+        conduct = conduct or Conduct()
+        scene = Scene(self.encoder, self.aggregator, views, conduct, memory, own, share)
         return scene.read(self.config.feature_layers)
 
-    def poses(self, trunk: Trunk, memory: Memory | None = None) -> list[Tensor]:
+    def poses(self, trunk: Trunk, memory: Memory | None = None, fast: bool = False) -> list[Tensor]:
         """Pose encodings [B, V, 9] after each refinement.
 
         With ``memory``, each query by itself joins the map's camera tokens: [map, query] is one
-        sequence, queries never see each other, and the query's row is the answer.
+        sequence, queries never see each other, and the query's row is the answer. ``fast`` is
+        another function: one sequence for all queries, in which a query sees the map and itself
+        and the map sees itself alone.
         """
         if memory is None:
             stages: list[Tensor] = self.camera_head(trunk.camera_tokens)
             return stages
         queries = trunk.camera_tokens.transpose(0, 1)  # [Q, 1, 2C]
-        known = memory.camera_tokens.to(queries).expand(queries.shape[0], -1, -1)
+        known = memory.camera_tokens.to(queries)
+        if fast:
+            row = torch.cat([known, queries.transpose(0, 1)], dim=1)  # [1, V + Q, 2C]
+            views, place = known.shape[1], torch.arange(row.shape[1], device=row.device)
+            mask = (place < views) | (place == place[:, None])
+            return [stage[:, views:] for stage in self.camera_head(row, mask)]
+        known = known.expand(queries.shape[0], -1, -1)
         stages = self.camera_head(torch.cat([known, queries], dim=1))
         return [stage[:, -1:].transpose(0, 1) for stage in stages]
 
@@ -123,9 +134,9 @@ class VGGT3(nn.Module):
         depth, depth_confidence = self.depth_head(for_depth, group.grid, group.size)
         points, points_confidence = self.point_head(for_points, group.grid, group.size)
         return DenseMaps(
-            activate_depth(depth).unflatten(0, shape),
+            depth.unflatten(0, shape),
             depth_confidence.unflatten(0, shape),
-            activate_points(points).unflatten(0, shape),
+            points.unflatten(0, shape),
             points_confidence.unflatten(0, shape),
         )
 

@@ -271,14 +271,14 @@ def _is_start(value: Any) -> bool:
     )
 
 
-def open_safely(path: Path) -> Any:
+def open_safely(path: Path, what: str = "a weight file") -> Any:
     """A safetensors file, opened; nothing but its table of contents is read.
 
     Raises:
         DataError: no such file, one that cannot be read, or no (whole) safetensors.
     """
     if not path.is_file():
-        refuse(path, "be a weight file", "a folder" if path.is_dir() else "no such file")
+        refuse(path, f"be {what}", "a folder" if path.is_dir() else "no such file")
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
@@ -338,13 +338,21 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Header) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             refuse(path, f"hold finite values in {name}", "NaN or infinity")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {KEY: replace(header, content=content_of(plain)).to_json()}
+    put(path, plain, {KEY: replace(header, content=content_of(plain)).to_json()})
+
+
+def put(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write safetensors beside ``path`` and move them there.
+
+    Raises:
+        DataError: the reason why not; an existing file is as it was.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.touch()
         mode = beside.stat().st_mode
-        save_file(plain, beside, metadata)
+        save_file(dict(tensors), beside, metadata)
         beside.chmod(mode)  # some versions write a private file and move it here
         with beside.open("rb+") as file:
             os.fsync(file.fileno())

@@ -123,6 +123,8 @@ class FitCLI(LightningCLI):
         add("--overwrite", action="store_true", help="Replace what an earlier fit left there.")
         add("--ckpt_path", type=Path | None, help="Go on from this checkpoint (last.ckpt).")
         add("--train_all", action="store_true", help="Let all but the encoder learn.")
+        told = "What new attention begins from: softmax (its qkv and proj), or scratch (random)."
+        add("--start", type=str, default="softmax", help=told)
         told = "Neighbouring processes that share each scene's views; -1 is all of them."
         add("--share_views", type=int, default=1, help=told)
         add("--tensorboard", action="store_true", help="Log for TensorBoard too.")
@@ -227,8 +229,11 @@ class FitCLI(LightningCLI):
         return Path(folder) / (self.choice.attention or DEFAULT)
 
     def _model(self) -> LoadedModel:
-        fits = self.command == "fit" or self.resumed is not None
-        loaded = (opening.start_model if fits else opening.open_model)(self.choice)
+        start = checks.choose("--start", self.config_init.start, ("softmax", "scratch"))
+        if self.command == "fit" or self.resumed is not None:
+            loaded = opening.start_model(self.choice, scratch=start == "scratch")
+        else:
+            loaded = opening.open_model(self.choice)
         encoder = opening.SHIPPED / f"{self.choice.preset}.encoder{opening.SUFFIX}"
         if self.choice.preset is not None and encoder.is_file():
             tensors = opening.encoder_tensors(self.choice.preset)

@@ -46,6 +46,7 @@ def compile_parts(model: VGGT3) -> None:
         block.compile(dynamic=False)
     for head in (model.depth_head, model.point_head):
         head.decode = torch.compile(head.decode, dynamic=False)  # type: ignore[method-assign]
+        head.finish = torch.compile(head.finish, dynamic=False)  # type: ignore[method-assign]
     for layer in range(model.config.layers):
         attn = model.aggregator.block(layer).attn
         if attn.linear:

@@ -102,6 +102,16 @@ def load_parts(model: VGGT3, folder: Path) -> None:
         if not name.startswith("encoder.") and not is_adapter(name)
     }
     _place(model, trunk, wanted, folder)
+    load_adapter(model, adapter)
+
+
+def load_adapter(model: VGGT3, adapter: Path) -> None:
+    """Start from the adapter that :func:`save_parts` wrote: of the model's own backends as it is,
+    of softmax as what other backends begin from.
+
+    Raises:
+        DataError: no adapter there, incomplete, or of another backend.
+    """
     known, header = _read([adapter])
     stored = json.loads(header.get("backends", "[]"))
     backends = [spec.name for spec in model.specs]

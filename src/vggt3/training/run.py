@@ -20,7 +20,7 @@ from vggt3.model.vggt3 import VGGT3
 from vggt3.training.callbacks import Deadline, Keep, Profile, Report
 from vggt3.training.data import ProceduralData
 from vggt3.training.module import Training
-from vggt3.training.parts import load_encoder, load_parts
+from vggt3.training.parts import load_adapter, load_encoder, load_parts
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,17 @@ def make_model(
     options: dict[str, Any] | None = None,
     encoder: Path | None = None,
     start: Path | None = None,
+    adapter: Path | None = None,
 ) -> VGGT3:
     """The model to train: a preset, its encoder's weights, and what an earlier run left in the
-    folder ``start``; or, where that is a backbone's file, what a fit of it begins with."""
+    folder ``start``; or, where that is a backbone's file, what a fit of it begins with, perhaps
+    with the ``adapter`` that an earlier run left."""
     if start is not None and start.is_file():
         choice = ModelChoice(str(start), attention=attention, attention_options=options or {})
-        return start_model(choice).model.train()
+        begun = start_model(choice).model.train()
+        if adapter is not None:
+            load_adapter(begun, adapter)
+        return begun
     config = preset_of(preset)
     model = VGGT3(config, plan_layers(attention, options or {}, config.layers))
     if encoder is not None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from vggt3 import checks
 from vggt3.attention.kernels import flops
 from vggt3.evaluation.benchmark import machine, measure
 from vggt3.evaluation.benchmark.combinations import Combinations
@@ -51,7 +50,8 @@ def test_rows_hang_together(tmp_path: Path) -> None:
         assert row.facts["plan"]["views"] == str(row.views)
         # Weights, torch and all are resident, so more than the model alone and less than a desk.
         assert row.peak_bytes is None or 50e6 < row.peak_bytes < 64e9
-    assert found[1].facts["flops"] > 2.9 * found[0].facts["flops"]
+    # The dense heads' embeddings are done once for all views, and so small a model sees that.
+    assert 2.0 < found[1].facts["flops"] / found[0].facts["flops"] < 3
 
 
 def test_a_file_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,12 +170,6 @@ def test_peak_memory_is_the_runs_own() -> None:
     assert measure.peak_bytes(engine.device) > before + 2**29
     del large
     assert timed.peak < measure.peak_bytes(engine.device) - 2**29
-
-
-def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(checks.UsageError, match=r"started as one process.*got WORLD_SIZE=2"):
-        Benchmark(WHAT, RUN)
 
 
 def test_the_rate_is_positive_and_named() -> None:

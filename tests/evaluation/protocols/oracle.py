@@ -48,7 +48,7 @@ def truth(scene: Scene, views: tuple[int, ...], motion: Similarity = MOTION) -> 
         points = unproject(seen, loaded.intrinsics[n], poses[n], 0.5)
         ones = torch.ones_like(seen)
         found[n] = DenseView(n, seen, ones, points, ones)
-    return Answer(Cameras(poses, loaded.intrinsics, loaded.sizes), found, 0.5)
+    return Answer(Cameras(poses, loaded.intrinsics, loaded.sizes), found)
 
 
 Change = Callable[[Answer], Answer]

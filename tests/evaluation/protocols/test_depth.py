@@ -25,7 +25,7 @@ def knows(monkeypatch: pytest.MonkeyPatch, scale: float = 0.3, shift: float = 0.
         assert loaded.depth is not None
         views = {n: DenseView(n, (d - shift) * scale, d, d, d) for n, d in enumerate(loaded.depth)}
         empty: Cameras = None  # type: ignore[assignment]
-        return Answer(empty, views, 0.5)
+        return Answer(empty, views)
 
     monkeypatch.setattr(Trial, "answer", answer)
 

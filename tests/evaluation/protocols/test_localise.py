@@ -12,9 +12,10 @@ from tests.evaluation.protocols.oracle import LONG_SIDE, MOTION, engine
 from tests.evaluation.protocols.test_points import run
 from vggt3.checks import DataError
 from vggt3.data.readers.record import Scene
+from vggt3.evaluation.loading import load_views
 from vggt3.evaluation.protocols.base import Answer
 from vggt3.evaluation.protocols.catalogue import protocol
-from vggt3.evaluation.protocols.localise import Localisation, poses_by, split_at
+from vggt3.evaluation.protocols.localise import Localisation, split_at
 from vggt3.evaluation.protocols.selection import Chosen, Every
 from vggt3.evaluation.protocols.trial import Trial, TrialOptions
 from vggt3.geometry.camera import decode_pose
@@ -36,7 +37,7 @@ def knows(monkeypatch: pytest.MonkeyPatch, off: float = 0.0) -> None:
         last = split_at(tuple(view.name for view in scene.views))
         moved[last:, 0, 3] += off * MOTION.scale
         eye = torch.eye(3).expand(len(poses), 3, 3)
-        return Answer(Cameras(moved, eye, ()), {}, 0.5)
+        return Answer(Cameras(moved, eye, ()), {})
 
     monkeypatch.setattr(Trial, "answer", answer)
 
@@ -84,17 +85,23 @@ def test_a_map_that_cannot_be_aligned_localises_nothing(
     assert row.scores["under 30"] == 0 and row.scores["rotation"] != row.scores["rotation"]
 
 
-def test_queries_are_read_alone_from_the_maps_memory() -> None:
-    model = engine()
-    images = [torch.randint(256, (3, 28, 42), dtype=torch.uint8) for _ in range(5)]
-    mapped, asked = poses_by(model)(images[:3], images[3:])
-    again, second = poses_by(model)(images[:3], images[4:])
-    assert torch.equal(mapped, again) and torch.equal(asked[1:], second)
+def test_queries_are_read_alone_from_the_maps_memory(folder: Path) -> None:
+    """What the protocol asks is the model's own reading: map, then one query at a time."""
+    sitting = trial(folder)
+    (scene,) = sitting.scenes.values()
+    found = sitting.answer(scene, sitting.protocol.choose(scene))
+    images = load_views(scene, range(8), LONG_SIDE).images
+    model = sitting.engine.model
     with torch.inference_mode():
-        known = model.model(Views.from_list(images[:3])).memory
-        whole = model.model(Views.from_list(images[4:]), memory=known)
-    pose, _ = decode_pose(whole.pose[0, 0], (28, 42))
-    torch.testing.assert_close(asked[1], pose, atol=1e-5, rtol=1e-5)
+        whole = model(Views.from_list(images[:4]))
+        pose, _ = decode_pose(whole.pose[0], (56, 42))
+        torch.testing.assert_close(found.cameras.camera_from_world[:4], pose, atol=1e-5, rtol=1e-4)
+        for n in range(4, 8):
+            alone = model(Views.from_list(images[n : n + 1]), memory=whole.memory)
+            pose, _ = decode_pose(alone.pose[0, 0], (56, 42))
+            there = found.cameras.camera_from_world[n]
+            torch.testing.assert_close(there, pose, atol=1e-5, rtol=1e-4)
+    assert found.confidence is not None and found.confidence.shape == (4,)
 
 
 def test_seven_scenes_join_their_sequences(tmp_path: Path) -> None:

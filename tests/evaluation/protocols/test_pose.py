@@ -41,7 +41,7 @@ def test_the_truth_scores_full_marks(
         cameras = scene_.cameras(chosen.views)
         half = cameras.camera_from_world.clone()
         half[..., 3] /= 2
-        return Answer(replace(cameras, camera_from_world=half), {}, 0.5)
+        return Answer(replace(cameras, camera_from_world=half), {})
 
     monkeypatch.setattr(Trial, "answer", answer)
     (row,) = trial(tmp_path).run().rows.values()

@@ -20,8 +20,8 @@ from vggt3.attention import fast_weights
 from vggt3.attention.fast_weights import Weights
 
 NAMES = ("torch", "triton")
-ORDER = ("torch", "triton")
-"""What ``auto`` tries on CUDA, fastest first as measured; ``triton`` has not been timed yet."""
+ORDER = ("triton", "torch")
+"""What ``auto`` tries on CUDA, fastest first as measured."""
 HEAD_WIDTHS = (32, 64, 128)
 DTYPES = (torch.float32, torch.bfloat16)
 INSTALLED = importlib.util.find_spec("triton") is not None

@@ -112,32 +112,35 @@ def sums(
     kb, kh, kn, vb, vh, vn, rb, rh, rn, rm,
     width: tl.constexpr, block: tl.constexpr, tile: tl.constexpr, how: tl.constexpr,
 ):  # fmt: skip
-    """Partial G0, G1, G2 [S, B·H, ...] of ``share`` tokens each and one block of hidden units."""
+    """Partial G0, G1, G2 [S, B·H, ...] of ``share`` tokens each and one block of hidden units.
+
+    Hidden units are rows: what the second products multiply then stays in registers.
+    """
     unit, part, row = tl.program_id(0) * block, tl.program_id(1), tl.program_id(2)
-    gate = tall(w0, row, unit, hidden, width, block)
-    up = tall(w2, row, unit, hidden, width, block)
-    back = tl.trans(flat(w1, row, unit, hidden, width, block))
+    gate = tl.trans(tall(w0, row, unit, hidden, width, block))  # [block, d]
+    up = tl.trans(tall(w2, row, unit, hidden, width, block))
+    back = flat(w1, row, unit, hidden, width, block)
     k, v = at_head(k, row, heads, kb, kh), at_head(v, row, heads, vb, vh)
     rates = at_head(rates, row, heads, rb, rh)
-    g0 = tl.zeros([width, block], tl.float32)
+    g0 = tl.zeros([block, width], tl.float32)
     g1 = tl.zeros([block, width], tl.float32)
-    g2 = tl.zeros([width, block], tl.float32)
+    g2 = tl.zeros([block, width], tl.float32)
     for first in range(part * share, tl.minimum((part + 1) * share, count), tile):
         here = first + tl.arange(0, tile)
         live = here < count
         key = tokens_of(k, kn, here, live, width)
         value = tokens_of(v, vn, here, live, width)
         e0, e1, e2 = rates_of(rates, rn, rm, here, live)
-        a, slope, _ = slopes(product(key, gate, how))
-        u, d = product(key, up, how), product(value, back, how)
         turned = tl.trans(key)
-        g0 = added(g0, turned, (e0 * d * u * slope).to(key.dtype), how)
-        g1 = added(g1, tl.trans((e1 * a * u).to(value.dtype)), value, how)
-        g2 = added(g2, turned, (e2 * d * a).to(key.dtype), how)
+        a, slope, _ = slopes(product(gate, turned, how))  # [block, T]
+        u, d = product(up, turned, how), product(back, tl.trans(value), how)
+        g0 = added(g0, (tl.trans(e0) * d * u * slope).to(key.dtype), key, how)
+        g1 = added(g1, (tl.trans(e1) * a * u).to(value.dtype), value, how)
+        g2 = added(g2, (tl.trans(e2) * d * a).to(key.dtype), key, how)
     slot = part.to(tl.int64) * tl.num_programs(2) + row
-    keep_tall(s0, slot, unit, hidden, g0, width, block)
+    keep_tall(s0, slot, unit, hidden, tl.trans(g0), width, block)
     keep_flat(s1, slot, unit, hidden, g1, width, block)
-    keep_tall(s2, slot, unit, hidden, g2, width, block)
+    keep_tall(s2, slot, unit, hidden, tl.trans(g2), width, block)
 
 
 @triton.jit

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from vggt3 import checks
 from vggt3.attention.registry import DEFAULT, LayerSpec, plan_layers
+from vggt3.distributed import ALONE, World
 from vggt3.evaluation.benchmark import equality, machine, rows
 from vggt3.evaluation.benchmark.combinations import Combinations, Variant
 from vggt3.evaluation.benchmark.operations import Counter
@@ -24,7 +26,7 @@ from vggt3.evaluation.record import source_version
 from vggt3.inference.engine import Engine, peak_bytes
 from vggt3.inference.options import RunOptions
 from vggt3.model.opening import open_model
-from vggt3.types import Cameras, DenseView, Views
+from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
 DISTINCT = 32
 """Images drawn; more views repeat them."""
@@ -33,7 +35,9 @@ USUAL_SHARE = 0.4
 
 
 class Discard:
-    """A sink that lets every result go."""
+    """A sink that lets every result go, where it was computed."""
+
+    on_device = True
 
     def cameras(self, cameras: Cameras) -> None:
         """Let the cameras go."""
@@ -89,6 +93,8 @@ class Benchmark:
     """Measure rows that are there once more."""
     command: str = ""
     """Noted in every row."""
+    world: World = ALONE
+    """The processes that share each scene; all do the same, the first writes the file."""
     found: dict[str, Row] = field(default_factory=dict)
     """Rows by key: those of the file, then those measured."""
 
@@ -96,20 +102,13 @@ class Benchmark:
         """Check everything, measure nothing.
 
         Raises:
-            InputError: bad combinations, a file of another format, more than one process.
+            InputError: bad combinations, a file of another format.
         """
-        _check_alone()
         self.device = self.run.resolve_device()
         self.dtype = self.run.resolve_dtype(self.device)
         self.on_gpu = self.device.type == "cuda"
         self.variants = self.what.variants(self.on_gpu)
-        if self.output is not None and self.output.exists():
-            self.found = rows.latest(rows.read_rows(self.output))
-        elif self.output is not None:
-            folder = self.output.resolve().parent
-            fits = folder.is_dir() and os.access(folder, os.W_OK)
-            wanted = "be in a folder that can be written"
-            checks.require(fits, f"OUT '{self.output}'", wanted, folder)
+        self.found = self.world.agreed(self._earlier)[0]
         self.first = open_model(self.variants[0].choice)
         self.tasks = self._tasks()
         done = [task for task in self.tasks if self._is_there(task)]
@@ -117,7 +116,20 @@ class Benchmark:
         self.waiting = [task for task in self.tasks if task not in self.kept]
         self.rate, self.counter = 0.0, Counter(self.first.model)
         if self.waiting:
-            self.rate = machine.matmul_rate(self.device, self.dtype)
+            rates = self.world.exchange(machine.matmul_rate(self.device, self.dtype))
+            self.rate = sum(rates)
+
+    def _earlier(self) -> dict[str, Row]:
+        """The rows of the file, as the first process sees it."""
+        if self.output is None or self.world.rank:
+            return {}
+        if self.output.exists():
+            return rows.latest(rows.read_rows(self.output))
+        folder = self.output.resolve().parent
+        fits = folder.is_dir() and os.access(folder, os.W_OK)
+        wanted = "be in a folder that can be written"
+        checks.require(fits, f"OUT '{self.output}'", wanted, folder)
+        return {}
 
     @property
     def rows(self) -> list[Row]:
@@ -140,23 +152,29 @@ class Benchmark:
     def _measure(self, variant: Variant, tasks: list[Task]) -> Iterator[Row]:
         is_first = variant == self.variants[0]
         model = (self.first if is_first else open_model(variant.choice)).model
-        engine = Engine(model, self.run)
-        kernels, refusal = _checked(engine)
+        engine = Engine(model, self.run, self.world)
+        checked = self.world.exchange(_checked(engine))
+        kernels, refusal = next((found for found in checked if found[1]), checked[0])
         for task in tasks:
             facts = {**task.facts, "kernels": kernels, **self._origin()}
             row = Row(rows.OURS, task.views, problem=refusal, facts=facts)
             if refusal is None:
                 row = self._row(engine, task, facts)
-            if self.output is not None:
-                rows.append(self.output, row)
+            self.world.agreed(partial(self._append, row))
             self.found = rows.latest([*self.found.values(), row])
             yield row
         if is_first:
             model.cpu()  # it stays for counting
 
+    def _append(self, row: Row) -> None:
+        if self.output is not None and self.world.rank == 0:
+            rows.append(self.output, row)
+
     def _row(self, engine: Engine, task: Task, facts: dict[str, Any]) -> Row:
         try:
             timed = timings(engine, task.views, task.size, self.what.repeat, self.what.seed)
+        except checks.RankError:
+            raise
         except checks.InputError as error:
             fits = not isinstance(error, checks.PlanError)
             problem = f"does not {'run' if fits else 'fit'}: {error}"
@@ -185,7 +203,7 @@ class Benchmark:
         for name in ("device", "precision"):
             settings.pop(name)
         where = {
-            "world": 1,
+            "world": self.world.size,
             "precision": str(self.dtype).removeprefix("torch."),
             "device": machine.device_name(self.device),
             "run": settings,
@@ -245,11 +263,18 @@ class Timings:
 def timings(engine: Engine, views: int, size: tuple[int, int], repeat: int, seed: int) -> Timings:
     """Run a scene of random uint8 images that lie on the device: once to warm up, then timed.
 
+    Of several processes each holds its share, and the slowest counts.
+
     Raises:
         InputError: the scene does not fit, or the backend cannot do what the options ask.
     """
     engine.plan_sizes([size] * views)
-    scene = random_views(views, size, seed).to(engine.device)
+    world = engine.world
+    try:
+        scene = random_views(views, size, seed, world).to(engine.device)
+    except torch.OutOfMemoryError as error:
+        world.agree(str(error))
+        raise
     repeats, stages = [], []
     _let_go(engine.device)
     before = peak_bytes(engine.device)
@@ -257,26 +282,34 @@ def timings(engine: Engine, views: int, size: tuple[int, int], repeat: int, seed
     for _ in range(1 + repeat):
         watch = Watch(engine.device)
         machine.synchronise(engine.device)
+        world.agree()
         start = time.perf_counter()
         outcome = engine.run(scene, Discard(), watch.observe)
         machine.synchronise(engine.device)
-        repeats.append(time.perf_counter() - start)
-        stages.append(_with_encoding(outcome.seconds, watch.seconds))
+        elapsed, pinning = time.perf_counter() - start, outcome.seconds.get("pinning", 0.0)
+        own = elapsed, pinning, _with_encoding(outcome.seconds, watch.seconds)
+        told = world.exchange(own)
+        repeats.append(max(each[0] for each in told) - max(each[1] for each in told))
+        stages.append(max(told, key=lambda each: each[0])[2])
         peak, plan, notes = outcome.peak_bytes, outcome.plan, outcome.notes
         del outcome
     medians = {
         name: statistics.median(stage.get(name, 0.0) for stage in stages[1:]) for name in stages[1]
     }
-    most = peak if known or peak > before else None
+    peaks = world.exchange(peak if known or peak > before else None)
+    most = None if None in peaks else max(peak for peak in peaks if peak is not None)
     return Timings(tuple(repeats[1:]), medians, most, dict(plan.describe()), notes)
 
 
-def random_views(views: int, size: tuple[int, int], seed: int) -> Views:
-    """Random uint8 images, the same for the same seed; at most 32 differ."""
+def random_views(views: int, size: tuple[int, int], seed: int, world: World = ALONE) -> Views:
+    """This process's share of random uint8 images, the same for the same seed; at most 32
+    differ."""
     generator = torch.Generator().manual_seed(seed)
     count = min(views, DISTINCT)
     images = torch.randint(0, 256, (count, 3, *size), generator=generator, dtype=torch.uint8)
-    return Views.from_tensor(images[torch.arange(views) % count])
+    ids = range(*world.share(views))
+    held = images[torch.tensor(ids, dtype=torch.long) % count]
+    return Views((ViewGroup(held[None], tuple(ids)),), views)
 
 
 def _with_encoding(seconds: dict[str, float], encoding: float | None) -> dict[str, float]:
@@ -304,9 +337,3 @@ def _let_go(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _check_alone() -> None:
-    world = os.environ.get("WORLD_SIZE", "1")
-    wanted = "be started as one process, since the engine runs a scene on one so far"
-    checks.require(world in ("", "1"), "vggt3 benchmark", wanted, f"WORLD_SIZE={world}")

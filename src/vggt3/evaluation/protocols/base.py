@@ -19,7 +19,7 @@ from vggt3.evaluation.loading import LoadedScene
 from vggt3.evaluation.protocols.selection import Chosen, Every, Selection
 from vggt3.evaluation.scoring import AlignedCloud, Scores
 from vggt3.geometry.projection import unproject
-from vggt3.inference.engine import Engine
+from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.types import Cameras, DenseView, Views
 
 WHOLE = Every(1)
@@ -52,8 +52,8 @@ class Answer:
     """Of all views."""
     views: Mapping[int, DenseView]
     """By place among the views: those that are scored; points are the point head's."""
-    pixel_offset: float
-    """Where the model's rays pass through a pixel."""
+    confidence: Tensor | None = None
+    """[Q] in (0, 1): how likely it is that a query shows the mapped place."""
 
     def points(self, source: str, place: int) -> Tensor:
         """[h, w, 3] of one view, by "head", or "depth" and camera."""
@@ -62,7 +62,7 @@ class Answer:
             return view.points
         cameras = self.cameras
         pose, intrinsics = cameras.camera_from_world[place], cameras.intrinsics[place]
-        return unproject(view.depth, intrinsics, pose, self.pixel_offset)
+        return unproject(view.depth, intrinsics, pose, PIXEL_CENTRE)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Protocol:
         sink = Kept(chosen.scored)
         engine.run(Views.from_list(loaded.images), sink)
         assert sink.found is not None
-        return Answer(sink.found, sink.views, engine.model.config.pixel_offset)
+        return Answer(sink.found, sink.views)
 
     def score(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -15,16 +14,16 @@ from vggt3 import checks
 from vggt3.data.readers.layout import read_scenes
 from vggt3.data.readers.record import Need, Scene, View
 from vggt3.evaluation.loading import LoadedScene
-from vggt3.evaluation.protocols.base import WHOLE, Answer, Kept, Protocol, Scored
+from vggt3.evaluation.protocols.base import WHOLE, Answer, Protocol, Scored
 from vggt3.evaluation.protocols.selection import Chosen, Every, Selection
 from vggt3.evaluation.scoring import Scores
-from vggt3.geometry.camera import decode_pose
 from vggt3.inference.engine import Engine
+from vggt3.inference.localise import Localizer, QueryOptions
+from vggt3.inference.mapping import map_taken
+from vggt3.inference.scene_engine import SceneEngine
+from vggt3.inference.taking import take
 from vggt3.metrics import QueryAccuracy, align_cameras
 from vggt3.types import Cameras, Views
-
-PosesOf = Callable[[list[Tensor], list[Tensor]], tuple[Tensor, Tensor]]
-"""Map images and query images [3, h, w] uint8 → camera_from_world of both, [M, 3, 4], [Q, 3, 4]."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,17 @@ class Localisation(Protocol):
     def ask(self, engine: Engine, loaded: LoadedScene, chosen: Chosen) -> Answer:
         """Map the map's views, then ask the queries one by one."""
         count = split_at(loaded.names)
-        images = list(loaded.images)
-        mapped, asked = poses_by(engine)(images[:count], images[count:])
-        poses = torch.cat([mapped, asked])
-        cameras = Cameras(poses, torch.eye(3).expand(len(poses), 3, 3), loaded.sizes)
-        return Answer(cameras, {}, engine.model.config.pixel_offset)
+        mapped, asked = loaded.images[:count], loaded.images[count:]
+        scenes = SceneEngine(engine.model, engine.options)
+        taken = take(Views.from_list(mapped), max(max(size) for size in loaded.sizes))
+        memory = map_taken(scenes, taken, NO_LIMIT)
+        found = Localizer(scenes, memory, QueryOptions(dense=False)).ask(Views.from_list(asked))
+        answers = sorted(found, key=lambda answer: answer.index)
+        poses = [memory.cameras.camera_from_world, *(a.camera_from_world[None] for a in answers)]
+        intrinsics = [memory.cameras.intrinsics, *(a.intrinsics[None] for a in answers)]
+        sure = torch.tensor([answer.confidence for answer in answers])
+        cameras = Cameras(torch.cat(poses), torch.cat(intrinsics), loaded.sizes)
+        return Answer(cameras, {}, sure)
 
     def score(
         self,
@@ -81,6 +86,8 @@ class Localisation(Protocol):
         count = split_at(loaded.names)
         guess, truth = answer.cameras.camera_from_world.double().cpu(), loaded.truth
         scores: Scores = {"views": float(count), "queries": float(len(truth) - count)}
+        if answer.confidence is not None:
+            scores["confidence"] = float(answer.confidence.double().mean())
         try:
             motion = align_cameras(guess[:count], truth[:count])
         except checks.DataError:
@@ -93,6 +100,8 @@ class Localisation(Protocol):
 
 
 MAP, QUERY = "map: ", "query: "
+NO_LIMIT = "1024T"
+"""Every backend is scored, those whose memory grows with the map too."""
 
 
 def split_at(names: tuple[str, ...]) -> int:
@@ -111,26 +120,3 @@ def _query_scores(guess: Tensor, truth: Tensor) -> Scores:
     metric.update(guess, truth)
     found = {name: float(value) for name, value in metric.compute().items()}
     return {name: value for name, value in found.items() if name != "queries"}
-
-
-def poses_by(engine: Engine) -> PosesOf:
-    """Map with an engine's model, then ask each query alone of the settled memory.
-
-    Queries write nothing and never see each other.
-    """
-
-    @torch.inference_mode()
-    def poses_of(mapped: list[Tensor], asked: list[Tensor]) -> tuple[Tensor, Tensor]:
-        sink = Kept(())
-        outcome = engine.run(Views.from_list(mapped), sink)
-        assert sink.found is not None
-        found = []
-        half = engine.dtype != torch.float32
-        for image in asked:
-            with torch.autocast(engine.device.type, dtype=torch.bfloat16, enabled=half):
-                trunk = engine.model.read(Views.from_list([image]), memory=outcome.memory)
-                row = engine.model.poses(trunk, outcome.memory)[-1][0, 0]
-            found.append(decode_pose(row.float().cpu(), (image.shape[-2], image.shape[-1]))[0])
-        return sink.found.camera_from_world, torch.stack(found)
-
-    return poses_of

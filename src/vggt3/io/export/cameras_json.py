@@ -90,8 +90,11 @@ def write_cameras_json(
     name: str,
     pose_kind: str = "estimated",
     scale: str | None = "arbitrary",
+    further: Sequence[Mapping[str, object]] = (),
 ) -> int:
     """Write ``cameras`` (V of them, at the photos' original sizes) under the photos' ``names``.
+
+    ``further`` has more keys and plain values for each view's entry.
 
     Returns how many views were written without a pose: those whose camera is not finite (an
     untrained model may answer a field of view of zero).
@@ -105,6 +108,8 @@ def write_cameras_json(
         _frame_entry(file, size, intrinsics[i], poses[i])
         for i, (file, size) in enumerate(zip(names, cameras.sizes, strict=True))
     ]
+    for entry, more in zip(frames, further, strict=False):
+        entry.update(more)
     content = {"name": name, "pose_kind": pose_kind, "scale": scale, "frames": frames}
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ class Cloud:
     """[N, 3] float32, world frame, scene units."""
     rgb: Tensor
     """[N, 3] uint8."""
+    origin: Tensor | None = None
+    """[N, 2] int64: the view that each point came from, and its pixel there, row by row."""
 
     def __len__(self) -> int:
         return self.xyz.shape[0]
@@ -65,7 +68,11 @@ class SampledCloud:
     then the least lots up to ``max_points`` remain, in the order of views and pixels. A point at
     the percentile itself stays, so a scene with any finite point has a cloud with at least one.
     A confidence that is not a number counts as the least, an infinite one as the greatest.
-    Memory: 35 bytes a candidate, at most three times that while thinning.
+    Memory: 35 bytes a candidate, at most five times that while thinning.
+
+    Where it is known how many ``pixels`` will come, lots that twice the candidates lie below are
+    never looked at: quick, and the same unless most points are not finite. Then there are fewer
+    candidates, at least one of every view that has a finite point.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class SampledCloud:
         max_points: int = 5_000_000,
         confidence_percentile: float = 25.0,
         seed: int = 0,
+        pixels: int | None = None,
     ) -> None:
         check_sampling(max_points, confidence_percentile, seed)
         self.max_points = max_points
@@ -82,7 +90,7 @@ class SampledCloud:
         self._capacity = math.ceil(max_points * spare)
         self._rows: list[NDArray[np.void]] = []
         self._held = 0
-        self._highest_lot = 1.0
+        self._highest_lot = min(1.0, 2 * self._capacity / pixels) if pixels else 1.0
 
     def add(
         self,
@@ -97,37 +105,58 @@ class SampledCloud:
             f"be [3, {height}, {width}] like the view's maps",
             list(image.shape),
         )
-        xyz = view.points.detach().to("cpu", torch.float32).reshape(-1, 3).numpy()
-        lots = np.random.default_rng([self.seed, view.index]).random(len(xyz))
-        taken = np.flatnonzero(np.isfinite(xyz).all(axis=1) & (lots < self._highest_lot))
+        lots = np.random.default_rng([self.seed, view.index]).random(height * width)
+        points = view.points.detach().to("cpu", torch.float32).reshape(-1, 3).numpy()
+        taken = np.flatnonzero(lots < self._highest_lot)
+        taken = taken[np.isfinite(points[taken]).all(axis=1)]
+        if not len(taken) and self._held < self._capacity:
+            finite = np.flatnonzero(np.isfinite(points).all(axis=1))
+            taken = finite[np.argsort(lots[finite])[:1]]
         confidence = view.points_confidence.detach().to("cpu", torch.float32).flatten().numpy()
         rows = np.empty(len(taken), _ROW)
         rows["lot"] = lots[taken]
         rows["place"] = (view.index << 32) + taken
         rows["confidence"] = _sortable(confidence[taken])
-        rows["xyz"] = xyz[taken]
-        rows["rgb"] = image.detach().cpu().permute(1, 2, 0).reshape(-1, 3).numpy()[taken]
+        rows["xyz"] = points[taken]
+        rows["rgb"] = image.detach().cpu().flatten(1).numpy()[:, taken].T
         self._rows.append(rows)
         self._held += len(rows)
-        if self._held > 1.25 * self._capacity:
+        if self._held > 2.5 * self._capacity:
             self._thin()
+
+    def save(self, path: Path) -> None:
+        """Write what is kept so far, for :meth:`load`."""
+        self._thin()
+        with path.open("wb") as file:
+            np.save(file, self._rows[0], allow_pickle=False)
+
+    def load(self, path: Path) -> None:
+        """Take over what a cloud with the same options, of other views, has saved."""
+        self._rows.append(np.load(path, allow_pickle=False))
+        self._held += len(self._rows[-1])
+        self._thin()
 
     def cloud(self) -> Cloud:
         """The points kept so far; more views may be added afterwards."""
         self._thin()
         rows = self._rows[0]
+        kept = np.arange(len(rows))
         if len(rows):
             # By rank, not np.percentile: that multiplies infinities by zero.
             rank = int(self.confidence_percentile / 100 * (len(rows) - 1))
-            level = np.partition(rows["confidence"], rank)[rank]
-            rows = _least(rows[rows["confidence"] >= level], self.max_points)
-        rows = rows[np.argsort(rows["place"])]
+            confidence = np.ascontiguousarray(rows["confidence"])
+            level = np.partition(confidence, rank)[rank]
+            kept = np.flatnonzero(confidence >= level)
+            kept = kept[_least(rows["lot"][kept], self.max_points)]
+        # Rows are moved once, when all that is known of them has been decided.
+        rows = rows[kept[np.argsort(rows["place"][kept])]]
         xyz, rgb = np.array(rows["xyz"], order="C"), np.array(rows["rgb"], order="C")
-        return Cloud(torch.from_numpy(xyz), torch.from_numpy(rgb))
+        origin = np.stack([rows["place"] >> 32, rows["place"] & 0xFFFFFFFF], axis=-1)
+        return Cloud(torch.from_numpy(xyz), torch.from_numpy(rgb), torch.from_numpy(origin))
 
     def _thin(self) -> None:
         held = np.concatenate(self._rows) if self._rows else np.empty(0, _ROW)
-        rows = _least(held, self._capacity)
+        rows = held[_least(held["lot"], self._capacity)]
         if len(rows) == self._capacity:
             self._highest_lot = float(rows["lot"].max())
         self._rows = [rows]
@@ -138,8 +167,8 @@ def _sortable(confidence: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(confidence), np.float32(-np.inf), confidence)
 
 
-def _least(rows: NDArray[np.void], count: int) -> NDArray[np.void]:
-    """The ``count`` rows with the least lots."""
-    if len(rows) <= count:
-        return rows
-    return rows[np.argpartition(rows["lot"], count - 1)[:count]]
+def _least(lots: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Places of the ``count`` least."""
+    if len(lots) <= count:
+        return np.arange(len(lots))
+    return np.argpartition(np.ascontiguousarray(lots), count - 1)[:count]

@@ -1,7 +1,8 @@
 """``scene.npz``: the dense maps, one member a view and kind, written as views arrive.
 
 ``numpy.load(path)["depth/photo.jpg"]`` is [H, W]; likewise ``depth_confidence/…``,
-``points/…`` ([H, W, 3], world frame) and ``points_confidence/…``, in scene units.
+``points/…`` ([H, W, 3], world frame) and ``points_confidence/…``, in scene units; ``image/…`` is
+the photo as the model saw it ([H, W, 3] uint8 RGB).
 """
 
 from __future__ import annotations
@@ -27,26 +28,38 @@ KINDS = ("depth", "depth_confidence", "points", "points_confidence")
 class SceneArchiveWriter:
     """Appends views to a ``scene.npz``; nothing but the table of contents stays in memory."""
 
-    def __init__(self, path: Path, *, half: bool = False, compress: bool = False) -> None:
-        """Open ``path`` anew. ``half`` stores float16 (values beyond ±65504 are held there);
-        ``compress`` deflates: about a tenth smaller, several times slower.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        half: bool = False,
+        compress: bool = False,
+        kinds: Sequence[str] = KINDS,
+    ) -> None:
+        """Open ``path`` anew, for these maps.
+
+        ``half`` stores float16 (values beyond ±65504 are held there); ``compress`` deflates: about
+        a tenth smaller, several times slower.
         """
-        self._half = half
+        self._half, self._kinds = half, tuple(kinds)
         self._method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
         self._zip = zipfile.ZipFile(path, "w", self._method, compresslevel=1)
         self._written: set[str] = set()
 
-    def add(self, name: str, view: DenseView) -> None:
-        """Append the four maps of ``view`` under ``name``, which must be new."""
+    def add(
+        self,
+        name: str,
+        view: DenseView,
+        image: Tensor | None = None,  # [3, H, W] uint8
+    ) -> None:
+        """Append the maps of ``view`` and its ``image`` under ``name``, which must be new."""
         checks.require(name not in self._written, "view name", "be new in the archive", name)
         self._written.add(name)
-        for kind in KINDS:
-            # A fixed date: the same scene gives the same bytes.
-            member = zipfile.ZipInfo(f"{kind}/{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            member.compress_type = self._method
-            member.external_attr = 0o644 << 16
-            with self._zip.open(member, "w", force_zip64=True) as file:
-                npy.write_array(file, self._array(getattr(view, kind)), allow_pickle=False)
+        for kind in self._kinds:
+            self._append(f"{kind}/{name}.npy", self._array(getattr(view, kind)))
+        if image is not None:
+            pixels = image.detach().cpu().permute(1, 2, 0).contiguous().numpy()
+            self._append(f"image/{name}.npy", pixels)
 
     def close(self) -> None:
         """Write the table of contents; without it the file cannot be read."""
@@ -62,6 +75,14 @@ class SceneArchiveWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _append(self, path: str, array: np.ndarray) -> None:
+        # A fixed date: the same scene gives the same bytes.
+        member = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
+        member.compress_type = self._method
+        member.external_attr = 0o644 << 16
+        with self._zip.open(member, "w", force_zip64=True) as file:
+            npy.write_array(file, array, allow_pickle=False)
 
     def _array(self, values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         array = values.detach().to("cpu", torch.float32).contiguous().numpy()
@@ -105,6 +126,13 @@ class SceneArchive:
         """The maps of the view called ``name``, float32."""
         return self._view(self.names.index(checks.choose("view", name, self.names)), name)
 
+    def image(self, name: str) -> Tensor | None:
+        """The photo as the model saw it, [3, H, W] uint8 RGB; None where it was not kept."""
+        member = f"image/{name}"
+        if member not in self._arrays.files:
+            return None
+        return torch.from_numpy(self._read(member).astype(np.uint8)).permute(2, 0, 1)
+
     def close(self) -> None:
         """Close the file."""
         self._arrays.close()
@@ -124,11 +152,13 @@ class SceneArchive:
         return DenseView(index, *(self._load(f"{kind}/{name}") for kind in KINDS))
 
     def _load(self, member: str) -> Tensor:
+        return torch.from_numpy(np.asarray(self._read(member), dtype=np.float32))
+
+    def _read(self, member: str) -> np.ndarray:
         try:
-            values = self._arrays[member]
+            return self._arrays[member]
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             self._fail(f"a damaged '{member}': {error}")
-        return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
     def _fail(self, got: object) -> NoReturn:
         checks.fail(f"'{self._path}'", "be a scene.npz", got, error=checks.DataError)

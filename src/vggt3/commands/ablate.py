@@ -1,0 +1,83 @@
+"""``vggt3 ablate``: many adapters on one backbone, trained and examined alike, in one table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from vggt3.inference.options import RunOptions
+from vggt3.training.ablation.options import Leg, PictureOptions
+
+
+def ablate(
+    experiment: Path,
+    *,
+    output: Annotated[Path | None, "-o"] = None,
+    dry_run: bool = False,
+    merge: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    leg: Leg = Leg(),
+    pictures: PictureOptions = PictureOptions(),
+) -> int:
+    """Train and score the rows of an ablation; go on where an earlier run stopped.
+
+    Every row is an adapter that is trained on the frozen backbone on the same scenes, sits the
+    same part of rooms-v1, and is timed. The table (means with 95 % intervals, paired differences
+    to one row, parameters, ms a view, the paper's figures) is printed and lies in the folder, with
+    a plot. Any number of processes may work in one folder at once.
+
+    Args:
+        experiment: A YAML file, such as experiments/ablation.yaml.
+        output: Folder of the results (default: ablations/NAME, after the file).
+        dry_run: Print the rows, what each costs and what is there; compute nothing.
+        merge: Folders of the same ablation, separated by commas, whose results are taken over;
+            nothing is computed.
+        device: cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one.
+        precision: Of the exam: fp32, or bf16 (matrix products under autocast); auto is bf16 on
+            CUDA, else fp32.
+    """
+    from vggt3.training.ablation import costs, report, settings
+    from vggt3.training.ablation.folder import Folder
+    from vggt3.training.ablation.work import Work
+
+    folder = Folder(output or Path("ablations") / experiment.stem)
+    work = Work(
+        settings.read(experiment),
+        folder,
+        RunOptions(device=device, precision=precision),
+        pictures,
+        leg,
+        say=_say,
+        origin={"command": shlex.join(["vggt3", *sys.argv[1:]])},
+    )
+    if dry_run:
+        found = costs.costs(work)
+        print(costs.markdown(found, len(work.tasks)))
+        print("\n".join(["", *costs.summary(work, found)]))
+        return 0
+    finished = True
+    if merge is not None:
+        for other in merge.split(","):
+            _say(f"{folder.merge(Path(other.strip()))} files taken from {other.strip()}")
+    else:
+        finished = _do(work)
+    print(report.write(work))
+    if not finished:
+        _say("the time is up; the same command goes on")
+    return 1 if work.failed else 0
+
+
+def _do(work: Any) -> bool:
+    try:
+        done: bool = work.do()
+    except KeyboardInterrupt:
+        _say(f"interrupted; what was found is kept in {work.folder.path}")
+        raise SystemExit(130) from None
+    return done
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

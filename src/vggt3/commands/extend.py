@@ -1,0 +1,107 @@
+"""``vggt3 extend``: more photos for a scene whose first ones may be gone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+from vggt3 import checks
+from vggt3.commands.map_scene import (
+    half_error,
+    notes,
+    open_for,
+    print_table,
+    read_photos,
+    scene_rows,
+)
+from vggt3.commands.progress import Bars
+from vggt3.commands.reconstruct import ReadOptions
+from vggt3.inference.extend import check_extensible, distance, extend_taken, share_of
+from vggt3.inference.mapping import LIMIT, map_taken
+from vggt3.inference.options import RunOptions
+from vggt3.inference.scene_engine import SceneEngine
+from vggt3.inference.scene_memory import SceneMemory, check_scene_path
+from vggt3.inference.taking import Taken
+from vggt3.io.photo_set import PhotoSet
+from vggt3.model.choice import ModelChoice
+
+
+def extend(
+    scene: Path,
+    more: list[str],
+    *,
+    output: Annotated[Path | None, "-o"] = None,
+    overwrite: bool = False,
+    compare: Path | None = None,
+    half: bool = False,
+    limit: str = LIMIT,
+    model: ModelChoice = ModelChoice(),
+    read: ReadOptions = ReadOptions(),
+    run: RunOptions = RunOptions(),
+) -> None:
+    """Add photos to a scene that vggt3 map wrote: an approximation to mapping all at once.
+
+    The new photos write once to the settled scene, with a step as long as their share of all
+    tokens; cameras of the old photos stay as they are. The file appears whole or not at all.
+
+    Args:
+        scene: The scene file.
+        more: A folder (not its subfolders), a glob, photos, a text file of paths, or one video.
+        output: The scene file to write; by default SCENE itself, with --overwrite.
+        overwrite: Replace an earlier scene at OUT.
+        compare: The folder of the scene's own photos: map all of them at once, and print how far
+            the extended scene is from that.
+        half: Store states and camera tokens as float16; prints what that changes.
+        limit: Bytes that the scene's memory may take, such as 4G. Only softmax grows with photos.
+    """
+    place = output or scene
+    checks.require(
+        overwrite or output is not None, "--output", "be given (or --overwrite)", "nothing"
+    )
+    check_scene_path(place, overwrite)
+    known = SceneMemory.load(scene)
+    check_extensible(known)
+    loaded = open_for(known, model, run)
+    engine = SceneEngine(loaded.model, run)
+    long_side = int(known.record.get("long_side") or loaded.model.config.long_side)
+    side = read.long_side or long_side
+    start = time.perf_counter()
+    with Bars(loaded.model.config.layers) as bars:
+        found = read_photos(more, read, side, bars)
+        old = None if compare is None else _own_photos(known, compare, read, long_side, bars)
+        taken = Taken.of(found)
+        grown = extend_taken(engine, known, taken, limit, bars.observe)
+        saved = grown.save(place, half=half, overwrite=overwrite)
+        rows = scene_rows(grown, saved, loaded, engine)
+        share = share_of(known, grown.tokens - known.tokens)
+        rows.insert(1, ("added", f"{len(found)} photos, {100 * share:.1f} % of all tokens"))
+        if half:
+            rows.append(("half precision", half_error(engine, grown, found.views(), saved)))
+        if old is not None:
+            at_once = map_taken(engine, _both(old, found), limit, bars.observe)
+            away = distance(grown, at_once, len(found))
+            rows.append(("from all at once", away.describe()))
+    rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
+    notes(found, loaded)
+    print_table(str(place), rows)
+
+
+def _own_photos(
+    scene: SceneMemory, folder: Path, read: ReadOptions, long_side: int, bars: Bars
+) -> PhotoSet:
+    """The scene's photos, read again."""
+    old = read_photos([str(folder)], read, long_side, bars)
+    checks.require(
+        old.names == scene.names,
+        f"--compare '{folder}'",
+        f"hold the {len(scene)} photos of the scene, in their order",
+        f"{len(old)} photos, of which {len(set(old.names) & set(scene.names))} have these names",
+        error=checks.DataError,
+    )
+    return old
+
+
+def _both(old: PhotoSet, new: PhotoSet) -> Taken:
+    """All photos in one scene; names may repeat, nobody asks for them."""
+    return Taken.of(PhotoSet((*old.photos, *new.photos)))

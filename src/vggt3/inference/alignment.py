@@ -1,0 +1,77 @@
+"""From a map's own frame to the user's: the similarity that known cameras determine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from vggt3 import checks
+from vggt3.geometry.alignment import Similarity, umeyama
+from vggt3.geometry.camera import camera_centres
+from vggt3.inference.scene_memory import SceneMemory
+from vggt3.io.reference_cameras import ReferenceCameras
+
+ON_A_LINE = 1e-3
+"""Centres whose second spread is less than this share of their first are on one line: what is
+left of the spread is noise, and a turn about the line would be read from it."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A similarity and how well it fits."""
+
+    similarity: Similarity
+    """From the map's world to the reference's."""
+    photos: int
+    """Photos that both have, and whose cameras are finite."""
+    residual: float
+    """Root mean square distance between aligned and known camera centres, reference's unit."""
+    extent: float
+    """Root mean square distance of the known centres from their mean, the same unit."""
+    metric: bool
+    """Whether that unit is the metre."""
+
+    def describe(self) -> str:
+        """One line for people."""
+        unit = " m" if self.metric else ""
+        share = 100 * self.residual / self.extent if self.extent else 0.0
+        return (
+            f"{self.photos} photos, residual {self.residual:.4g}{unit} ({share:.1f} % of their "
+            f"extent), scale {float(self.similarity.scale):.4g}"
+        )
+
+
+def align(scene: SceneMemory, reference: ReferenceCameras) -> Alignment:
+    """Align the map's camera centres to known ones.
+
+    Raises:
+        DataError: fewer than three photos in common, or centres on one line.
+    """
+    ours, theirs = reference.matched(scene.names)
+    centres = camera_centres(scene.cameras.camera_from_world.double())
+    finite = [n for n, place in enumerate(ours) if bool(centres[place].isfinite().all())]
+    ours, theirs = [ours[n] for n in finite], [theirs[n] for n in finite]
+    name = f"reference '{reference.path}'"
+    checks.require(
+        len(ours) >= 3,
+        name,
+        "know at least 3 of the map's photos by their names",
+        f"{len(ours)} (the map has {', '.join(scene.names[:2])}, …; the reference "
+        f"{', '.join(reference.names[:2])}, …)",
+        error=checks.DataError,
+    )
+    source, target = centres[ours], reference.centres[theirs]
+    for whose, points in ((f"the map's centres of photos in {name}", source), (name, target)):
+        spread = torch.linalg.svdvals(points - points.mean(0))
+        checks.require(
+            float(spread[1]) > ON_A_LINE * float(spread[0]),
+            whose,
+            "not all lie on one line or in one place",
+            f"{len(ours)} that do",
+            error=checks.DataError,
+        )
+    found = umeyama(source, target)
+    away = (found.apply(source) - target).square().sum(-1).mean().sqrt()
+    extent = (target - target.mean(0)).square().sum(-1).mean().sqrt()
+    return Alignment(found, len(ours), float(away), float(extent), reference.metric)

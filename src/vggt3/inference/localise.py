@@ -1,0 +1,310 @@
+"""Where was this photo taken? A mapped scene answers, and is not changed by the question.
+
+Photos only read the settled memory. Their cameras come from the camera head over [map's camera
+tokens, one photo's], a sequence for each photo, so that no photo's answer depends on another's
+(FACTS section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vggt3 import checks
+from vggt3.geometry.alignment import Similarity
+from vggt3.geometry.projection import unproject
+from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
+from vggt3.inference.engine import PIXEL_CENTRE
+from vggt3.inference.measure import patches, working_bytes
+from vggt3.inference.options import RunOptions, show_bytes
+from vggt3.inference.plan import CHUNKS, HEADS_AT_ONCE, SLACK
+from vggt3.inference.recall import Recall
+from vggt3.inference.scene_engine import SceneEngine
+from vggt3.inference.scene_memory import SceneMemory
+from vggt3.inference.taking import Taken, take
+from vggt3.io.sources import Source
+from vggt3.model.scene import Conduct, Observer, Trunk, whole
+from vggt3.model.vggt3 import VGGT3
+from vggt3.types import Cameras, DenseView, ViewGroup, Views
+
+HEAD_BYTES = 2**30
+"""Most bytes that the camera head's sequences of one turn may take."""
+HEAD_WIDTHS = 18
+"""Widths of a camera token that live at once in a block of the camera head."""
+
+
+MAPS = ("depth", "depth_confidence", "points", "points_confidence")
+"""A view's maps, in the order of DenseView."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a scene says of one photo."""
+
+    index: int
+    """Place among the photos asked about."""
+    camera_from_world: Tensor
+    """[3, 4] OpenCV axes; the world and its unit are the map's (the reference's where aligned)."""
+    intrinsics: Tensor
+    """[3, 3] pixels at the size that the model saw."""
+    size: tuple[int, int]
+    """(height, width) that the model saw."""
+    confidence: float
+    """In (0, 1): how likely it is that the photo shows the mapped place; nan if unknown."""
+    maps: DenseView | None
+    """Depth and points in the same unit and frame; None where not asked for."""
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """All answers, in the order of the photos."""
+
+    names: tuple[str, ...]
+    cameras: Cameras
+    """At the sizes that the model saw."""
+    original_sizes: tuple[tuple[int, int], ...]
+    """(height, width) of each photo as read."""
+    confidence: Tensor
+    """[Q] in (0, 1)"""
+    views: tuple[DenseView, ...]
+    """Dense maps of each photo; empty where not asked for."""
+
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """How photos are localised."""
+
+    fast_head: bool = False
+    """The map's camera tokens do not see the photo: far fewer operations, slightly other poses."""
+    dense: bool = True
+    """Depth and points too, not only cameras."""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A chunk whose results are on their way to the host."""
+
+    group: ViewGroup
+    found: dict[str, Tensor]
+    """[Q, …] on the host, by name."""
+    arrived: torch.cuda.Event | None
+    """When they are there; None where they are already."""
+
+
+class Localizer:
+    """A scene on a device, ready for questions from any number of threads."""
+
+    def __init__(
+        self,
+        engine: SceneEngine,
+        scene: SceneMemory,
+        options: QueryOptions | None = None,
+        alignment: Similarity | None = None,
+    ) -> None:
+        """Move the scene's memory to the engine's device.
+
+        Args:
+            engine: with the model that the scene was mapped with.
+            scene: from :func:`vggt3.map` or a file.
+            options: how.
+            alignment: from the map's frame to the one in which answers shall come.
+
+        Raises:
+            DataError: a scene of another model.
+        """
+        scene.identity.hold(engine.identity)
+        self.engine, self.options = engine, options or QueryOptions()
+        self.model, self.alignment = engine.model, alignment
+        self.scene = replace(scene, memory=engine.fit(scene.memory))
+
+    def ask(
+        self, views: Views, observe: Observer = lambda stage, done, total: None
+    ) -> Iterator[Answer]:
+        """Answers chunk by chunk, in the order of the groups (B = 1, images on any device)."""
+        chunk = self.chunk([group.size for group in views.groups for _ in group.ids])
+        groups = views.chunked(chunk).groups
+        waiting: _Asked | None = None
+        for n, group in enumerate(groups):
+            asked = self._ask(group, views.total)
+            if waiting is not None:  # given while the device works on the next chunk
+                yield from self._answers(waiting)
+            waiting = asked
+            observe("localising", n + 1, len(groups))
+        if waiting is not None:
+            yield from self._answers(waiting)
+
+    def chunk(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """Photos at a time within the memory allowed.
+
+        Raises:
+            PlanError: the map and one photo do not fit.
+        """
+        budget = self.engine.options.resolve_memory(self.engine.device)
+        largest = max(sizes, key=patches)
+        weights = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
+        needed = 0
+        for chunk in (self.engine.options.chunk,) if self.engine.options.chunk else sum(CHUNKS, ()):
+            needed = int(SLACK * (weights + self.scene.nbytes + self._work(largest, chunk)))
+            if needed <= budget:
+                return chunk
+        checks.fail(
+            f"a map of {show_bytes(self.scene.nbytes)} and a photo",
+            f"fit {show_bytes(budget)}",
+            f"{show_bytes(needed)} at least; give more --memory or a smaller --long-side",
+            error=checks.PlanError,
+        )
+
+    def _work(self, size: tuple[int, int], chunk: int) -> int:
+        config, element = self.model.config, self.engine.dtype.itemsize
+        tokens, block, heads = working_bytes(
+            self.model, size, self.engine.dtype, chunk, HEADS_AT_ONCE
+        )
+        raw = len(config.feature_layers) * 2 * config.width
+        results = chunk * size[0] * size[1] * 6 * 4  # depth, points, two confidences
+        return tokens * (raw + 4 * config.width) * element + max(block, heads, HEAD_BYTES) + results
+
+    @torch.inference_mode()
+    def _ask(self, group: ViewGroup, total: int) -> _Asked:
+        """Start a chunk: nothing here waits for the device."""
+        recall, dense = Recall(self.model), self.options.dense
+        conduct = Conduct(
+            keep=False,
+            ahead=True,
+            witness=recall,
+            feature=whole if dense else lambda chunk, slot, tokens: None,
+        )
+        trunk = self.model.read(Views((group,), total), conduct, self.scene.memory)
+        cameras = self.engine.decode(self._poses(trunk), [group.size] * len(group.ids))
+        found = {
+            "confidence": self.scene.familiarity.confidence(recall.of(0, len(group.ids))),
+            "poses": cameras.camera_from_world,
+            "intrinsics": cameras.intrinsics,
+        }
+        if dense:
+            maps = self._dense(group, trunk.features[0], cameras)
+            found |= dict(zip(MAPS, maps, strict=True))
+        return _Asked(group, *_leave(found))
+
+    def _answers(self, asked: _Asked) -> Iterator[Answer]:
+        """Hand out a chunk, its results in memory of their own."""
+        if asked.arrived is not None:
+            asked.arrived.synchronize()
+        with torch.inference_mode(False):  # what a user gets may be differentiated
+            found = {name: x.clone() for name, x in asked.found.items()}
+        maps = [found[name] for name in MAPS if name in found]
+        for n, index in enumerate(asked.group.ids):
+            view = DenseView(index, *(x[n] for x in maps)) if maps else None
+            pose, intrinsics = found["poses"][n], found["intrinsics"][n]
+            sure = float(found["confidence"][n])
+            yield self._aligned(Answer(index, pose, intrinsics, asked.group.size, sure, view))
+
+    def _dense(
+        self,
+        group: ViewGroup,
+        features: tuple[Tensor, ...],  # each [1, Q, P, 2C]
+        cameras: Cameras,
+    ) -> list[Tensor]:
+        """Depth, its confidence, points, and theirs, [Q, …] fp32 on the device."""
+        found, start = [], 0
+        for piece in group.chunks(HEADS_AT_ONCE):
+            some = slice(start, start + len(piece.ids))
+            maps = self.model.dense([x[:, some] for x in features], piece)
+            depth, sure = maps.depth[0].float(), maps.depth_confidence[0].float()
+            points, sure_of_points = maps.points[0].float(), maps.points_confidence[0].float()
+            if self.engine.options.points_from == "depth":
+                where = cameras.intrinsics[some], cameras.camera_from_world[some]
+                points, sure_of_points = unproject(depth, *where, PIXEL_CENTRE), sure
+            found.append((depth, sure, points, sure_of_points))
+            start = some.stop
+        return [torch.cat(pieces) for pieces in zip(*found, strict=True)]
+
+    def _poses(self, trunk: Trunk) -> Tensor:
+        """[Q, 9]; so many sequences at a time as their bytes allow."""
+        memory, width = self.scene.memory, 2 * self.model.config.width
+        row = (memory.camera_tokens.shape[1] + 1) * width * HEAD_WIDTHS * self.engine.dtype.itemsize
+        # The fast head has one sequence, whose mask must not outgrow it.
+        turn = max(1, HEAD_BYTES // row) if not self.options.fast_head else 64
+        found = []
+        for tokens in trunk.camera_tokens.split(turn, dim=1):
+            some = replace(trunk, camera_tokens=tokens)
+            found.append(self.model.poses(some, memory, fast=self.options.fast_head)[-1][0])
+        return torch.cat(found)
+
+    def _aligned(self, answer: Answer) -> Answer:
+        if self.alignment is None:
+            return answer
+        pose = self.alignment.apply_to_cameras(answer.camera_from_world.double()[None])[0]
+        maps = answer.maps
+        if maps is not None:
+            scale = float(self.alignment.scale)
+            points = self.alignment.apply(maps.points.flatten(0, 1)).unflatten(
+                0, maps.points.shape[:2]
+            )
+            maps = replace(maps, depth=maps.depth * scale, points=points)
+        return replace(answer, camera_from_world=pose.float(), maps=maps)
+
+
+def _leave(found: dict[str, Tensor]) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:
+    """Start copies to the host; from a CUDA device into page-locked memory, without waiting."""
+    device = found["poses"].device
+    if device.type != "cuda":
+        return {name: x.cpu() for name, x in found.items()}, None
+    host = {}
+    for name, x in found.items():
+        host[name] = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+        host[name].copy_(x, non_blocking=True)
+    return host, torch.cuda.current_stream(device).record_event()
+
+
+def gap_between(first: Localizer, second: Localizer, views: Views) -> CameraGap:
+    """How far two ways to localise the same photos in the same map lie apart."""
+    one, other = (
+        torch.stack([a.camera_from_world for a in sorted(way.ask(views), key=lambda a: a.index)])
+        for way in (first, second)
+    )
+    return camera_gap(one, other, extent_of(first.scene.cameras.camera_from_world))
+
+
+def localize(
+    model: VGGT3,
+    scene: SceneMemory,
+    views: Source | Views,
+    options: RunOptions | None = None,
+    *,
+    query: QueryOptions | None = None,
+    alignment: Similarity | None = None,
+    long_side: int | None = None,
+) -> Localisation:
+    """Cameras, depth and confidence of photos in a scene that has never seen them.
+
+    Args:
+        model: the one that the scene was mapped with.
+        scene: from :func:`vggt3.map` or :meth:`SceneMemory.load`; it stays as it is.
+        views: photos (a folder, a glob, files, …) or :class:`vggt3.Views` of B = 1.
+        options: device, precision, memory.
+        query: the fast camera head; cameras alone.
+        alignment: from the map's frame to the wanted one (:func:`umeyama`).
+        long_side: of photos in the model; that of the mapped ones if not given.
+
+    Raises:
+        InputError: nothing readable, a scene of another model, a map that does not fit.
+    """
+    localizer = Localizer(SceneEngine(model, options), scene, query, alignment)
+    taken = take(views, long_side or scene.record.get("long_side") or model.config.long_side)
+    return gather(taken, localizer.ask(taken.views))
+
+
+def gather(taken: Taken, answers: Iterator[Answer]) -> Localisation:
+    """All answers in the photos' order."""
+    found = sorted(answers, key=lambda answer: answer.index)
+    cameras = Cameras(
+        torch.stack([answer.camera_from_world for answer in found]),
+        torch.stack([answer.intrinsics for answer in found]),
+        tuple(answer.size for answer in found),
+    )
+    maps = tuple(answer.maps for answer in found if answer.maps is not None)
+    confidence = torch.tensor([answer.confidence for answer in found])
+    return Localisation(taken.names, cameras, taken.original_sizes, confidence, maps)

@@ -1,0 +1,79 @@
+"""``scene.npz`` out of parts that several processes have written."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+AT_ONCE = 2**26
+"""Bytes copied at a time."""
+
+
+class _Piece(NamedTuple):
+    """The members of a view, which follow one another in a part."""
+
+    part: Path
+    members: list[zipfile.ZipInfo]
+    start: int
+    stop: int
+
+
+def join_archives(
+    target: Path,
+    parts: Sequence[Path],
+    order: Sequence[str],  # names of all views
+) -> None:
+    """Write the archive that one process would have written with its views in ``order``.
+
+    The records of ``parts`` (of :class:`~vggt3.io.export.scene_npz.SceneArchiveWriter`) are copied
+    byte for byte, by the kernel where it can; only the table of contents is made anew.
+    """
+    pieces = {name: piece for part in parts for name, piece in _pieces(part).items()}
+    with target.open("wb") as out, zipfile.ZipFile(out, "w") as joined:
+        place = 0
+        for name in order:
+            piece = pieces[name]
+            with piece.part.open("rb") as file:
+                _copy(file, piece.start, piece.stop, out, place)
+            for member in piece.members:
+                member.header_offset += place - piece.start
+                joined.filelist.append(member)
+                joined.NameToInfo[member.filename] = member
+            place += piece.stop - piece.start
+        joined.start_dir = place  # where closing writes the table of contents
+
+
+def _pieces(part: Path) -> dict[str, _Piece]:
+    """By view."""
+    with zipfile.ZipFile(part) as archive:
+        members, end = archive.infolist(), archive.start_dir
+    found: dict[str, _Piece] = {}
+    stops = [member.header_offset for member in members[1:]] + [end]
+    for member, stop in zip(members, stops, strict=len(members) > 0):
+        name = member.filename.partition("/")[2].removesuffix(".npy")
+        piece = found.get(name) or _Piece(part, [], member.header_offset, stop)
+        piece.members.append(member)
+        found[name] = piece._replace(stop=stop)
+    return found
+
+
+def _copy(file: BinaryIO, start: int, stop: int, out: BinaryIO, place: int) -> None:
+    """Bytes ``start`` to ``stop`` of a file to ``place`` in another."""
+    by_kernel = hasattr(os, "copy_file_range")
+    while start < stop:
+        count = min(stop - start, AT_ONCE)
+        if by_kernel:
+            try:
+                done = os.copy_file_range(file.fileno(), out.fileno(), count, start, place)
+            except OSError:  # not on these file systems; what else is wrong will show again
+                done = 0
+            by_kernel = done > 0
+        if not by_kernel:
+            file.seek(start)
+            out.seek(place)
+            done = out.write(file.read(count))
+            out.flush()
+        start, place = start + done, place + done

@@ -1,0 +1,158 @@
+"""Known cameras of some photos, in the formats people have them in: only where each one stood."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from vggt3 import checks
+from vggt3.io.export.cameras_json import load_cameras_json
+from vggt3.io.sources import existing
+
+COLMAP = ("images.bin", "images.txt")
+FORMATS = "a cameras.json, a COLMAP model's folder or a transforms.json"
+
+
+@dataclass(frozen=True)
+class ReferenceCameras:
+    """Where photos were taken from, in the user's frame and unit."""
+
+    path: Path
+    names: tuple[str, ...]
+    """Of the photos, as the file has them."""
+    centres: Tensor
+    """[N, 3] float64 camera centres."""
+    metric: bool = False
+    """Whether the file says that lengths are metres."""
+
+    def matched(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Places in ``names`` and in this file of the photos that both have.
+
+        A photo is found by its whole name, or by the last part of it where that is unique in
+        both lists.
+        """
+        pairs = _pairs(list(names), list(self.names))
+        return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def read_reference(path: str | Path) -> ReferenceCameras:
+    """Cameras from a cameras.json, a COLMAP model or a nerfstudio transforms.json.
+
+    A folder may hold any one of these; a COLMAP model may lie in its ``sparse/0``.
+
+    Raises:
+        DataError: none of these, or a file that cannot be read.
+    """
+    place = existing(path, "--reference")
+    if place.is_dir():
+        place = _within(place)
+    if place.is_dir():
+        return _colmap(place)
+    if place.suffix.lower() != ".json":
+        _refuse(path, f"be {FORMATS}", "another file")
+    content = _json(place)
+    if isinstance(content, dict) and "transform_matrix" in str(_first_frame(content)):
+        return _transforms(place, content)
+    return _cameras_json(place)
+
+
+def _within(folder: Path) -> Path:
+    """The file or the model's folder that ``folder`` holds."""
+    for inside in (folder, folder / "sparse" / "0", folder / "sparse"):
+        if any((inside / name).is_file() for name in COLMAP):
+            return inside
+    for name in ("cameras.json", "transforms.json"):
+        if (folder / name).is_file():
+            return folder / name
+    held = sorted(entry.name for entry in folder.iterdir())[:4]
+    _refuse(folder, f"hold {FORMATS}", ", ".join(held) or "nothing")
+
+
+def _cameras_json(path: Path) -> ReferenceCameras:
+    file = load_cameras_json(path)
+    posed = [(f.file, f.world_from_camera) for f in file.posed if f.world_from_camera is not None]
+    if not posed:
+        _refuse(path, "have a posed frame", "none")
+    centres = torch.stack([pose[:3, 3] for _, pose in posed])
+    return ReferenceCameras(path, tuple(name for name, _ in posed), centres, file.metric)
+
+
+def _transforms(path: Path, content: dict[str, Any]) -> ReferenceCameras:
+    """nerfstudio: world-from-camera 4×4. Its camera axes are OpenGL's, which moves no centre."""
+    names, centres = [], []
+    for number, frame in enumerate(content["frames"]):
+        try:
+            matrix = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
+            name = str(frame["file_path"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            _refuse(path, f"have file_path and transform_matrix in frame {number}", repr(error))
+        if matrix.shape not in ((4, 4), (3, 4)) or not bool(matrix.isfinite().all()):
+            _refuse(path, f"have a finite 4×4 matrix in frame {number}", list(matrix.shape))
+        names.append(name.removeprefix("./"))
+        centres.append(matrix[:3, 3])
+    return ReferenceCameras(path, tuple(names), torch.stack(centres))
+
+
+def _colmap(folder: Path) -> ReferenceCameras:
+    if importlib.util.find_spec("pycolmap") is None:
+        told = "be read by pycolmap (pip install 'vggt3[colmap]')"
+        _refuse(folder, told, "a machine without that package")
+    import pycolmap
+
+    try:
+        model = pycolmap.Reconstruction(str(folder))
+        images = [image for image in model.images.values() if image.has_pose]
+        found = [(image.name, image.projection_center().tolist()) for image in images]
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        _refuse(folder, "be a whole COLMAP model", str(error).partition("\n")[0])
+    if not found:
+        _refuse(folder, "have a posed image", "none")
+    found.sort()
+    centres = torch.tensor([centre for _, centre in found], dtype=torch.float64)
+    return ReferenceCameras(folder, tuple(name for name, _ in found), centres)
+
+
+def _first_frame(content: dict[str, Any]) -> Any:
+    frames = content.get("frames")
+    return list(frames[0]) if isinstance(frames, list) and frames and frames[0] else None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        _refuse(path, "be a readable file", error.strerror)
+    except ValueError as error:
+        _refuse(path, "be JSON", error)
+
+
+def _pairs(ours: list[str], theirs: list[str]) -> list[tuple[int, int]]:
+    whole = {name: n for n, name in enumerate(theirs)}
+    last: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for n, name in enumerate(theirs):
+        part = Path(name).name
+        last[part], counts[part] = n, counts.get(part, 0) + 1
+    mine: dict[str, int] = {}
+    for name in ours:
+        part = Path(name).name
+        mine[part] = mine.get(part, 0) + 1
+    pairs = []
+    for n, name in enumerate(ours):
+        part = Path(name).name
+        alone = counts.get(part) == 1 and mine[part] == 1
+        place = whole.get(name, last[part] if alone else None)
+        if place is not None:
+            pairs.append((n, place))
+    return pairs
+
+
+def _refuse(path: str | Path, wanted: str, got: object) -> NoReturn:
+    checks.fail(f"reference '{path}'", wanted, got, error=checks.DataError)

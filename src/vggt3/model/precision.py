@@ -1,0 +1,48 @@
+"""The form of a model that scenes are read with: on its device, products in one dtype.
+
+A copy that shares what it can: the model that was given, which may be in the middle of a training,
+stays as it is. In bf16 all parameters are bf16 but those of the places where it would show: the
+camera head, whose LayerNorms and 9-vector are fp32 (its products are bf16, under autocast), and the
+dense heads' last 1×1, whose output is an exponent. Fast weights' start is fp32 as well.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from vggt3.model.vggt3 import VGGT3
+
+WIDE = ("camera_head.", "depth_head.output3.", "point_head.output3.")
+"""Parameters that are fp32 whatever the products are."""
+
+
+def kept_wide(name: str) -> bool:
+    """Whether the parameter ``name`` of a model stays fp32 in a bf16 copy."""
+    return name.startswith(WIDE)
+
+
+def placed(model: VGGT3, device: torch.device, dtype: torch.dtype) -> VGGT3:
+    """A copy of ``model`` on ``device`` for reading, its products in ``dtype``.
+
+    Tensors that need no change are shared with ``model``; nothing of it is differentiated.
+    """
+    shared: dict[int, object] = {}
+    for name, parameter in model.named_parameters():
+        kind = parameter.dtype
+        if kind.is_floating_point and kind != torch.float64:
+            kind = torch.float32 if dtype == torch.float32 or kept_wide(name) else dtype
+        moved = _moved(parameter.detach(), device, kind)
+        shared[id(parameter)] = nn.Parameter(moved, requires_grad=False)
+    for buffer in model.buffers():
+        shared[id(buffer)] = _moved(buffer, device, buffer.dtype)
+    return copy.deepcopy(model, shared).eval()
+
+
+def _moved(x: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Maps are worked on as [N, H, W, C] on a GPU, and so are the weights they are folded with.
+    if x.dim() == 4 and device.type == "cuda" and x.shape[-1] > 1:
+        return x.to(device, dtype, memory_format=torch.channels_last)
+    return x.to(device, dtype)

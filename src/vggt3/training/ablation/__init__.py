@@ -1,0 +1,1 @@
+"""Many adapters on one frozen backbone: trained alike, examined alike, in one table."""

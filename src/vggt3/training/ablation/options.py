@@ -1,0 +1,48 @@
+"""What of an ablation one process does, and how; loads nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from vggt3 import checks
+
+
+@dataclass(frozen=True)
+class PictureOptions:
+    """How the exam's pictures are made; see ``vggt3 evaluate rooms-v1``."""
+
+    cache: Path | None = None
+    """A folder that keeps the exam's rendered scenes (1.6 MB for 8 views) from row to row."""
+    workers: int = -1
+    """Processes that render ahead; -1 is all cores but one beside a GPU, else none."""
+    fast_pictures: bool = False
+    """Render on the model's CUDA device; the scores then are not canonical."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """How much of the work this process does."""
+
+    row: str = "1/1"
+    """I/K: every K-th training from the I-th on (from 1), with all of its rows."""
+    minutes: float | None = None
+    """Stop after so long, before a training that would not end within; go on with the same
+    command."""
+    keep_adapters: bool = False
+    """Keep adapters of at most 3 MB when their rows are complete."""
+
+    def __post_init__(self) -> None:
+        number, of = self.share
+        checks.require(1 <= number <= of, "--row", "be I/K with I from 1 to K", f"'{self.row}'")
+        given = self.minutes
+        checks.require(given is None or given > 0, "--minutes", "be above 0", given)
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """I and K."""
+        match = re.fullmatch(r"(\d+)/(\d+)", self.row)
+        if match is None:
+            checks.fail("--row", "look like 3/8", f"'{self.row}'")
+        return int(match[1]), int(match[2])

@@ -1,0 +1,150 @@
+"""Extension is what its definition says, on every backend that has one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+import vggt3
+from tests.attention.scenes import photos
+from tests.inference.conftest import EXTENSIBLE, engine_of, label, questions, relative
+from vggt3 import checks
+from vggt3.attention.base import Backend, Context
+from vggt3.attention.fast_weights import column_norms, newton_schulz
+from vggt3.attention.memory import Delta, State
+from vggt3.attention.registry import LayerSpec
+from vggt3.attention.rope import Rope
+from vggt3.geometry.camera import decode_pose
+from vggt3.inference.extend import distance, extend_taken, share_of
+from vggt3.inference.mapping import map_taken
+from vggt3.inference.options import RunOptions
+from vggt3.inference.scene_engine import SceneEngine
+from vggt3.inference.scene_memory import SceneMemory
+from vggt3.inference.taking import take
+from vggt3.types import Views
+
+TTT = LayerSpec("ttt_shortconv")
+
+
+def mapped(engine: SceneEngine, count: int = 3) -> SceneMemory:
+    return map_taken(engine, take(Views.from_list(photos(count=count)), 42))
+
+
+def defined(attn: Backend, state: State, delta: Delta, share: float) -> dict[str, Tensor]:
+    """The settled state after an extension, as the issue words it."""
+    if not attn.name.startswith("ttt"):
+        sums = {k: state[k] + t for k, t in delta.sums.items()}
+        return sums | {k: torch.cat([state[k], t], dim=1) for k, t in delta.lists.items()}
+    found = {}
+    for n in range(3):
+        moved = state[f"w{n}"] + share * newton_schulz(delta.sums[f"g{n}"], 5)
+        found[f"w{n}"] = moved * state[f"norm{n}"] / (column_norms(moved) + 1e-5)
+    return found
+
+
+@pytest.mark.parametrize("chunk", [1, 64])
+@pytest.mark.parametrize("spec", EXTENSIBLE, ids=label)
+def test_the_definition(spec: LayerSpec, chunk: int) -> None:
+    """Layer by layer by hand: write once to the settled state, step by share, read what results."""
+    engine = engine_of(spec, chunk)
+    model, scene = engine.model, mapped(engine)
+    images = torch.rand(1, 2, 3, 28, 42, generator=torch.Generator().manual_seed(3))
+    grown = extend_taken(engine, scene, take(Views.from_tensor(images), 42))
+    tokens = 2 * (2 * 3 + model.config.special)
+    share = tokens / (scene.tokens + tokens)
+    assert (grown.tokens, share_of(scene, tokens)) == (scene.tokens + tokens, share)
+    with torch.no_grad():
+        x = model.aggregator.start(model.encoder(images[0])[None], [False, False])
+        heads = model.config.width // model.config.heads
+        rope = Rope.of_grid((2, 3), model.config.special, heads, x.device)
+        context = Context((0, 1), (2, 3), rope)
+        for layer, state in enumerate(scene.memory.states):
+            block = model.aggregator.block(layer)
+            frame, _ = model.aggregator.frame(layer, x, rope)
+            projection = block.attn.project(block.norm1(frame), context)
+            delta = block.attn.write(projection, state)
+            expected = defined(block.attn, state, delta, share)
+            for name, tensor in expected.items():
+                assert relative(grown.memory.states[layer][name], tensor) < 1e-5, (layer, name)
+            x, _ = block.read(frame, projection, state.updated(expected))
+        rows = torch.cat([frame[:, :, 0], x[:, :, 0]], dim=-1)
+        assert relative(grown.memory.camera_tokens[:, 3:], rows) < 1e-5
+        assert torch.equal(grown.memory.camera_tokens[:, :3], scene.memory.camera_tokens)
+        both = torch.cat([scene.memory.camera_tokens, rows], dim=1)
+        pose = model.camera_head(both)[-1][0, 3:]
+    cameras = grown.cameras.camera_from_world
+    assert torch.equal(cameras[:3], scene.cameras.camera_from_world)
+    assert relative(cameras[3:], decode_pose(pose, (28, 42))[0]) < 1e-5
+
+
+def test_the_first_layer_of_sums_and_lists_is_that_of_all_at_once() -> None:
+    """There no view has seen another yet, and what is added is what would have been written."""
+    for name in ("softmax", "linear"):
+        engine = engine_of(LayerSpec(name))
+        grown = extend_taken(engine, mapped(engine), take(questions(2), 42))
+        scene = Views.from_list([*photos(count=3), *_images(questions(2))])
+        at_once = map_taken(engine, take(scene, 42))
+        for key, tensor in at_once.memory.states[0].tensors.items():
+            # Lists are in the order of groups and chunks, which is another: compare their sums.
+            one, other = grown.memory.states[0][key], tensor
+            if name == "softmax":
+                one, other = one.sum(1), other.sum(1)
+            assert relative(one, other) < 1e-5
+        away = distance(grown, at_once, 2) if name == "linear" else None
+        assert away is None or away.states > 1e-3  # deeper layers differ: an approximation
+
+
+def _images(views: Views) -> list[Tensor]:
+    found = {i: g.images[0, n] for g in views.groups for n, i in enumerate(g.ids)}
+    return [found[i] for i in range(views.total)]
+
+
+def test_distance_knows_what_differs() -> None:
+    engine = engine_of(TTT)
+    scene = mapped(engine)
+    nothing = distance(scene, scene, 1)
+    assert (nothing.states, nothing.cameras.centre) == (0.0, 0.0)
+    assert nothing.cameras.rotation_deg < 1e-3
+    pose = scene.cameras.camera_from_world.clone()
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    pose[-1] = turn @ pose[-1]  # the same centre, turned by a quarter
+    states = tuple(s.map(lambda t: 2 * t) for s in scene.memory.states)
+    other = replace(
+        scene,
+        cameras=replace(scene.cameras, camera_from_world=pose),
+        memory=replace(scene.memory, states=states),
+    )
+    found = distance(other, scene, 1)
+    assert found.states == pytest.approx(1.0)
+    assert found.cameras.rotation_deg == pytest.approx(90, abs=1e-3)
+    assert found.cameras.centre == pytest.approx(0, abs=1e-5)
+
+
+def test_a_scene_grows_again_and_again_and_stays_what_it_was() -> None:
+    engine = engine_of(TTT)
+    scene = mapped(engine)
+    before = {k: t.clone() for k, t in scene.packed().tensors.items()}
+    once = vggt3.extend(engine.model, scene, questions(2), RunOptions("cpu"))
+    twice = vggt3.extend(engine.model, once, questions(2, seed=9), RunOptions("cpu"))
+    assert all(torch.equal(t, before[k]) for k, t in scene.packed().tensors.items())
+    assert [len(s) for s in (scene, once, twice)] == [3, 5, 7]
+    assert len(set(twice.names)) == 7
+    assert twice.names[3:] == (
+        "extension-1/view 0", "extension-1/view 1", "extension-2/view 0", "extension-2/view 1",
+    )  # fmt: skip
+    assert twice.record["extensions"] == [2, 2]
+    assert once.state_bytes == scene.state_bytes
+
+
+def test_what_cannot_grow() -> None:
+    surveyed = engine_of(LayerSpec("softmax", (("max_views", 2),)))
+    with pytest.raises(checks.UsageError, match="no survey"):
+        extend_taken(surveyed, mapped(surveyed), take(questions(1), 42))
+    engine = engine_of(LayerSpec("softmax"))
+    with pytest.raises(checks.PlanError, match="a scene of 5 photos must take at most 50"):
+        extend_taken(engine, mapped(engine), take(questions(2), 42), "50K")
+    with pytest.raises(checks.DataError, match="global attention"):
+        extend_taken(engine_of(LayerSpec("linear")), mapped(engine), take(questions(1), 42))
