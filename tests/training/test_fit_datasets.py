@@ -73,6 +73,19 @@ def test_a_mixture_as_typed(root: Path, tmp_path: Path) -> None:
         (["--data", "sevenscenes"], "--data.root must name a folder for each of: sevenscenes"),
         (["--data", "dtu", "--data.root", "ROOT"], "looks like 7-Scenes (sevenscenes)"),
         (["--data", "sevenscenes", "--data.root", "ROOT", "--data.views", "9"], "9 views that see"),
+        (
+            [
+                "--data",
+                "sevenscenes",
+                "--data.root",
+                "ROOT",
+                "--data.views",
+                "2",
+                "--data.val_recipe",
+                "5@28x28*1",
+            ],
+            "to hold out with 5 views",
+        ),
         (["--data.covisibility", "1"], "--data.covisibility must be at least 0 and below 1"),
     ],
 )

@@ -191,7 +191,8 @@ class FitCLI(LightningCLI):
         self.model = kind(self.loaded, learning, given.optimizer, given.loss, self.choice.seed)
         read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
         if read is not None:
-            for line in read.check(parse_recipes(self.scenes.recipe), note):
+            both = f"{self.scenes.recipe},{self.scenes.counts().val_recipe}"
+            for line in read.check(parse_recipes(both), note):
                 note(line)
         bank = textures and textures.bank
         self.datamodule = ProceduralData(self.scenes.counts(), look, bank, read)
