@@ -92,3 +92,22 @@ def test_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(found, expected)
     with pytest.raises(ImportError):
         Neighbours(points, "tree")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_what_the_tree_finds() -> None:
+    """A million points on a wavy sheet, asked from beside it; bit for bit the same twice."""
+    flat = 10 * torch.rand(1_000_000, 3, dtype=torch.float64)
+    held = torch.cat([flat[:, :2], torch.sin(flat[:, :2].sum(1, keepdim=True))], dim=1)
+    queries = held[::5] + 0.05 * cloud(200_000)
+    near, _ = Neighbours(held, "tree").nearest(queries)
+    device = torch.device(torch.cuda.current_device())
+    there = Neighbours(held.to(device))
+    found, index = there.nearest(queries.to(device))
+    torch.testing.assert_close(found.cpu(), near, rtol=1e-12, atol=0)
+    again, same = there.nearest(queries.to(device))
+    assert torch.equal(found, again) and torch.equal(index, same)
+    many, _ = there.nearest(queries[:50_000].to(device), 30)
+    expected, _ = Neighbours(held, "tree").nearest(queries[:50_000], 30)
+    torch.testing.assert_close(many.cpu(), expected, rtol=1e-12, atol=1e-15)
