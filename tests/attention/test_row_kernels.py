@@ -56,6 +56,18 @@ def test_residuals(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     assert relative(normed.double(), expected[1]) < 2 * LIMITS[dtype]
 
 
+def test_what_is_added_may_be_narrower_than_the_tokens() -> None:
+    """fp32 tokens beside bf16 products, as in the camera head."""
+    x, mixed = draw(3, 64), draw(3, 64, dtype=torch.bfloat16)
+    gamma, norm = draw(64), norm_of(64, torch.float32)
+    total, normed = rows.launch_add_norm(x, mixed, gamma, norm)
+    assert (total.dtype, normed.dtype) == (torch.float32, torch.bfloat16)
+    with torch.no_grad():
+        exact = rows.add_norm(x.double(), mixed.double(), gamma.double(), wide(norm))
+    assert relative(total.double(), exact[0]) < LIMITS[torch.float32]
+    assert relative(normed.double(), exact[1]) < LIMITS[torch.bfloat16]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("heads", "width"), [(2, 32), (3, 64), (1, 128), (4, 16)])
 @pytest.mark.parametrize("normed", [True, False])

@@ -194,6 +194,7 @@ class Engine:
 
     def _run(self, views: Views, sink: Sink, observe: Observer, plan: Plan) -> Outcome:
         host, copies = HostMemory(self.device), Copies(self.device)
+        out = Handover(sink, copies)
         chunked = views.chunked(plan.chunk)
         features = Features(self.model, plan, chunked, host, copies)
         conduct = Conduct(
@@ -207,7 +208,7 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            outcome = self._stages(chunked, features, conduct, Handover(sink, copies), plan)
+            outcome = self._stages(chunked, features, conduct, out, plan)
             if host.pinned and host.taken:
                 outcome.seconds["pinning"] = host.seconds
             self.world.agree()
@@ -218,6 +219,7 @@ class Engine:
             self.world.agree(str(error).partition(". ")[0])
             raise
         finally:
+            out.abandon()  # nothing, where all has been given
             copies.finish()
 
     def _stages(

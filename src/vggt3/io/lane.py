@@ -20,11 +20,12 @@ class Lane:
         self._thread = ThreadPoolExecutor(1)
         self._calls: deque[Future[Any]] = deque()
 
-    def put(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call ``function`` after all that were put before it."""
+    def put(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Call ``function`` after all that were put before it; what is returned tells when."""
         while self._calls and (self._calls[0].done() or len(self._calls) >= self.waiting):
             self._wait_for_one()
         self._calls.append(self._thread.submit(function, *arguments))
+        return self._calls[-1]
 
     def close(self) -> None:
         """Wait for all."""

@@ -26,6 +26,9 @@ from vggt3.types import PATCH
 LARGEST_PHOTO = 2 * 89_478_485
 """Pixels (179 megapixels, where Pillow too refuses): more is taken for a decompression bomb."""
 
+MOST_THREADS = 16
+"""That decode photos side by side."""
+
 _DECODE_ERRORS = (
     # Every Pillow plugin is a parser of its own, and answers damage in its own way.
     OSError,
@@ -132,7 +135,8 @@ def _decoded(
 
     Pillow releases the interpreter lock while it decodes and resizes.
     """
-    pool = ThreadPoolExecutor(max_workers=max(1, min(4, os.cpu_count() or 1, len(paths))))
+    threads = min(MOST_THREADS, os.cpu_count() or 1, len(paths))
+    pool = ThreadPoolExecutor(max_workers=max(1, threads))
     try:
         yield from pool.map(partial(_prepare, long_side=long_side, patch=patch), paths, names)
     finally:

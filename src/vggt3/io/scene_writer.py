@@ -102,12 +102,11 @@ class SceneWriter:
             view.index,
         )
         photo = self._photos.photos[view.index]
-        maps = (view.depth, view.depth_confidence, view.points, view.points_confidence)
-        view = DenseView(view.index, *(x.detach().to("cpu", copy=True) for x in maps))
-        self._lane.put(self._archive.add, photo.name, view, photo.image)
+        stored = self._lane.put(self._archive.add, photo.name, view, photo.image)
         self._cloud.add(view, photo.image)
         if view.index in self._shown:
             self._strip[view.index] = strip_entry(photo.name, view, photo.image)
+        stored.result()  # the view's memory is used again
         self._waiting.discard(view.index)
 
     def finish(self) -> SceneSummary:

@@ -1,9 +1,9 @@
 """The form of a model that scenes are read with: on its device, products in one dtype.
 
 A copy that shares what it can: the model that was given, which may be in the middle of a training,
-stays as it is. In bf16 all parameters are bf16 but those of the places where it would show: the
-camera head, whose LayerNorms and 9-vector are fp32 (its products are bf16, under autocast), and the
-dense heads' last 1×1, whose output is an exponent. Fast weights' start is fp32 as well.
+stays as it is. In bf16 all parameters are bf16 but those of the places where it would show: what of
+the camera head is no product (its LayerNorms, its 9-vector), and the dense heads' last 1×1, whose
+output is an exponent. Fast weights' start is fp32 as well.
 """
 
 from __future__ import annotations
@@ -15,13 +15,23 @@ from torch import Tensor, nn
 
 from vggt3.model.vggt3 import VGGT3
 
-WIDE = ("camera_head.", "depth_head.output3.", "point_head.output3.")
-"""Parameters that are fp32 whatever the products are."""
+LAST = ("depth_head.output3.", "point_head.output3.")
+"""The dense heads' last 1×1, fp32 whatever the products are."""
 
 
-def kept_wide(name: str) -> bool:
-    """Whether the parameter ``name`` of a model stays fp32 in a bf16 copy."""
-    return name.startswith(WIDE)
+def kept_wide(model: VGGT3) -> set[str]:
+    """Names of the parameters of ``model`` that stay fp32 in a bf16 copy."""
+    of_products = {
+        f"camera_head.{name}.{part}"
+        for name, module in model.camera_head.named_modules()
+        if isinstance(module, nn.Linear)
+        for part in ("weight", "bias")
+    }
+    return {
+        name
+        for name, _ in model.named_parameters()
+        if name.startswith(LAST) or (name.startswith("camera_head.") and name not in of_products)
+    }
 
 
 def placed(model: VGGT3, device: torch.device, dtype: torch.dtype) -> VGGT3:
@@ -30,10 +40,11 @@ def placed(model: VGGT3, device: torch.device, dtype: torch.dtype) -> VGGT3:
     Tensors that need no change are shared with ``model``; nothing of it is differentiated.
     """
     shared: dict[int, object] = {}
+    wide = kept_wide(model)
     for name, parameter in model.named_parameters():
         kind = parameter.dtype
         if kind.is_floating_point and kind != torch.float64:
-            kind = torch.float32 if dtype == torch.float32 or kept_wide(name) else dtype
+            kind = torch.float32 if dtype == torch.float32 or name in wide else dtype
         moved = _moved(parameter.detach(), device, kind)
         shared[id(parameter)] = nn.Parameter(moved, requires_grad=False)
     for buffer in model.buffers():

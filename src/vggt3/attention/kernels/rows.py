@@ -41,13 +41,24 @@ def fused(*tensors: Tensor) -> bool:
     return whole and INSTALLED and first.numel() > 0 and _device_suits(first.device.index)
 
 
+def residual(
+    x: Tensor,  # [..., C]
+    mixed: Tensor,  # [..., C]
+    *parameters: Tensor,
+) -> bool:
+    """Whether the kernels may add ``mixed``: bf16, to tokens that may be fp32 where products are
+    under autocast."""
+    whole = all(t.is_contiguous() for t in (x, *parameters))
+    return fused(mixed) and whole and x.dtype in (torch.bfloat16, torch.float32)
+
+
 def add_scaled(
     x: Tensor,  # [..., C]
     mixed: Tensor,  # [..., C]
     gamma: Tensor,  # [C]
 ) -> Tensor:
     """x + γ·mixed."""
-    if fused(x, mixed, gamma):
+    if residual(x, mixed, gamma):
         return launch_add_scaled(x, mixed, gamma)
     return x + mixed * gamma
 
@@ -58,8 +69,8 @@ def add_norm(
     gamma: Tensor,  # [C]
     norm: torch.nn.LayerNorm,
 ) -> tuple[Tensor, Tensor]:
-    """s = x + γ·mixed, and the LayerNorm of s."""
-    if fused(x, mixed, gamma, norm.weight):
+    """s = x + γ·mixed, and the LayerNorm of s, which the kernel writes in ``mixed``'s dtype."""
+    if residual(x, mixed, gamma, norm.weight, norm.bias):
         return launch_add_norm(x, mixed, gamma, norm)
     total = x + mixed * gamma
     return total, norm(total)
@@ -167,7 +178,7 @@ def launch_add_norm(
     """The kernel of :func:`add_norm`."""
     from vggt3.attention.kernels import rows_triton
 
-    total, normed = torch.empty_like(x), torch.empty_like(x)
+    total, normed = torch.empty_like(x), torch.empty_like(mixed)
     settings, count, width = _by_rows(x)
     with torch.cuda.device_of(x):
         rows_triton.add_norm[(-(-count // settings["tile"]),)](
