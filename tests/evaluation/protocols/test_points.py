@@ -134,6 +134,18 @@ def test_which_frames() -> None:
     assert len(Strided(10, 2000).choose(500).views) == 500
 
 
+def test_support_views_are_not_scored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    knows(monkeypatch)
+    chosen = replace(protocol("7scenes-scaling-100"), views=Strided(2, 1))
+    sitting = Trial(engine(), chosen, folder, SMALL)
+    (row,) = sitting.run().rows.values()
+    assert row.scores["views"] == 3 and row.scores["cd"] < 1e-6
+    assert 2 * 42 * 56 * 0.98 < row.scores["points"] < 2 * 42 * 56
+    assert not any("fewer than" in note for note in sitting.notes)
+    (told,) = Trial(engine(), protocol("7scenes-scaling-100"), folder, SMALL).notes[1:]
+    assert told == "1 of 1 scenes have fewer than 110 views: all of theirs are shown"
+
+
 def test_only_what_is_scored_is_kept(folder: Path) -> None:
     model = engine()
     sink = Kept([1])

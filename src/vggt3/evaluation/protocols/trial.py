@@ -16,7 +16,7 @@ from vggt3.data.readers.record import Scene
 from vggt3.evaluation.error_pictures import draw_errors
 from vggt3.evaluation.loading import load_views
 from vggt3.evaluation.protocols.base import Answer, Protocol, Scored
-from vggt3.evaluation.protocols.selection import Chosen, Every
+from vggt3.evaluation.protocols.selection import Chosen, Every, Strided
 from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
 from vggt3.evaluation.sitting import Sitting
 from vggt3.inference.engine import Engine
@@ -134,6 +134,13 @@ class Trial(Sitting):
         if self.missing:
             whole = len(self.protocol.scenes)
             notes.append(f"{whole - self.missing} of the {whole} scenes of {self.protocol.name}")
+        views = self.protocol.views
+        if isinstance(views, Strided):
+            wanted = views.references + views.support
+            short = [scene for scene in self.scenes.values() if len(scene.views) < wanted]
+            if short:
+                told = f"{len(short)} of {len(self.scenes)} scenes have fewer than {wanted} views"
+                notes.append(f"{told}: all of theirs are shown")
         return notes
 
     def _scenes(self, tasks: Sequence[Task]) -> Iterator[Scene]:
