@@ -65,12 +65,12 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "fit": Entry(
         "vggt3.training.cli:fit",
-        "train global attention on procedural scenes",
+        "train global attention on procedural scenes or data sets",
         takes_argv=True,
     ),
     "validate": Entry(
         "vggt3.training.cli:validate",
-        "score a model on held-out procedural scenes",
+        "score a model on held-out scenes",
         takes_argv=True,
     ),
     "test": Entry(
@@ -85,7 +85,7 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "evaluate": Entry(
         "vggt3.commands.evaluate:SUBCOMMANDS",
-        "score a model on an exam, or compare two runs of one",
+        "score a model by one of the field's protocols or an exam; compare two runs",
     ),
     "benchmark": Entry(
         "vggt3.commands.benchmark:benchmark",

@@ -70,10 +70,30 @@ def test_icp_never_scales() -> None:
 def test_icp_undoes_a_small_motion() -> None:
     truth = torch.cat([floor(), turned(floor(), 90, (1, 0, 0)), turned(floor(), -90, (0, 1, 0))])
     moved = turned(truth, 1.0, (1, 2, 3)) + torch.tensor([0.01, -0.02, 0.015])
-    for way in ("tree", "distances"):
+    for way in ("tree", "distances", "boxes"):
         found = icp(moved, Neighbours(truth, way), 0.1)
         torch.testing.assert_close(found.apply(moved), truth, atol=1e-6, rtol=0)
         assert torch.linalg.det(found.rotation).item() == pytest.approx(1)
+
+
+def test_icp_ends_where_small_gicp_does() -> None:
+    """An independent point-to-point ICP, run until it rests, on an uneven surface."""
+    small_gicp = pytest.importorskip("small_gicp")
+    truth = torch.cat([floor(), turned(floor(), 90, (1, 0, 0)), turned(floor(), -90, (0, 1, 0))])
+    truth = truth + 0.02 * torch.sin(37 * truth.flip(1))
+    source = turned(truth[::3], 0.8, (1, 2, 3)) + torch.tensor([0.01, -0.015, 0.01])
+    source = source + 0.004 * torch.randn_like(source)
+    clouds = [small_gicp.PointCloud(points.numpy()) for points in (truth, source)]
+    tree = small_gicp.KdTree(clouds[0])
+    theirs = small_gicp.align(
+        clouds[0], clouds[1], tree, registration_type="ICP", max_correspondence_distance=0.1,
+        rotation_epsilon=1e-9, translation_epsilon=1e-9, max_iterations=200,
+    )  # fmt: skip
+    found = icp(source, Neighbours(truth), 0.1)
+    expected = torch.from_numpy(theirs.T_target_source)
+    torch.testing.assert_close(found.rotation, expected[:3, :3], atol=2e-5, rtol=0)
+    torch.testing.assert_close(found.translation, expected[:3, 3], atol=2e-5, rtol=0)
+    assert (found.translation - torch.zeros(3)).norm() > 0.01
 
 
 def test_icp_out_of_reach_stays_where_it_is() -> None:
@@ -91,7 +111,9 @@ def test_both_ways_of_looking_give_the_same_scores() -> None:
     guess = truth + 0.03 * torch.randn_like(truth)
     one = cloud_errors(Surface(guess, "tree"), Surface(truth, "tree"))
     two = cloud_errors(Surface(guess, "distances"), Surface(truth, "distances"))
+    three = cloud_errors(Surface(guess, "boxes"), Surface(truth, "boxes"))
     assert vars(one) == pytest.approx(vars(two), rel=1e-5)
+    assert vars(one) == pytest.approx(vars(three), rel=1e-12)
     assert 0.01 < one.chamfer < 0.05 and 0.5 < one.normals < 1
 
 

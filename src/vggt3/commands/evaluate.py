@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from vggt3.evaluation.examine import Examination, ExamOptions, exam_engine, open_examined
-from vggt3.evaluation.intervals import Interval
-from vggt3.evaluation.record import Record, read_record
+from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
+from vggt3.evaluation.protocols.trial import Trial, TrialOptions
 from vggt3.evaluation.record import compare as compare_records
+from vggt3.evaluation.record import read_record
+from vggt3.evaluation.sitting import Sitting
+from vggt3.evaluation.tables import Table, across, by_scene, compared, label, overall
+from vggt3.evaluation.tables import markdown as as_markdown
+from vggt3.evaluation.tables import origin as told_of
 from vggt3.inference.options import RunOptions
 from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import LoadedModel
 
 SAY_SECONDS = 60.0
-FEWEST = 10
-"""Scenes below which resampling them says nothing about chance."""
-DIGITS = {"absrel": 3, "accuracy": 3, "completeness": 3, "cd": 3, "nc": 3, "still": 1}
-SHOWN = {
-    "auc@30": "AUC@30 %",
-    "rra@5": "RRA@5 %",
-    "rra@15": "RRA@15 %",
-    "rra@30": "RRA@30 %",
-    "rta@5": "RTA@5 %",
-    "rta@15": "RTA@15 %",
-    "rta@30": "RTA@30 %",
-    "absrel": "AbsRel",
-    "delta": "δ < 1.25 %",
-    "cd": "CD m",
-    "nc": "NC",
-    "cd head": "CD m, point head",
-    "nc head": "NC, point head",
-}
-"""Scores on the screen, in order; the file has them all."""
+ROOMS = {
+    key: label(key)
+    for key in ("auc@30", "rra@5", "rra@15", "rra@30", "rta@5", "rta@15", "rta@30", "absrel",
+                "delta", "cd", "nc", "cd head", "nc head")
+}  # fmt: skip
+"""Scores of rooms-v1 on the screen, in order; the file has them all."""
 
 
 def rooms_v1(
@@ -63,24 +55,16 @@ def rooms_v1(
     """
     run = RunOptions(device=device, precision=precision)
     loaded = open_examined(model, run.resolve_device())
-    origin = {
-        "command": shlex.join(["vggt3", *sys.argv[1:]]),
-        "model": loaded.description,
-        "fingerprint": loaded.fingerprint,
-    }
-    examination = Examination(exam_engine(loaded.model, run), exam, output=output, origin=origin)
+    examination = Examination(
+        exam_engine(loaded.model, run), exam, output=output, origin=_origin(loaded)
+    )
     if not loaded.trained:
         _note("the weights are random: this shows the machinery, not a score")
     if not examination.pictures.canonical:
         _note("pictures rendered on the GPU: these scores are not canonical")
-    try:
-        _run(examination)
-    except KeyboardInterrupt:
-        kept = f"{len(examination.record.rows)} scenes are kept in {output}" if output else ""
-        print(f"vggt3: interrupted{', ' + kept if kept else ''}", file=sys.stderr)
-        raise SystemExit(130) from None
+    _run(examination)
     shown = examination.record.only(examination.tasks)
-    _print(loaded.description, *_summary(shown), markdown=markdown)
+    _print(loaded.description, across(shown, ROOMS), markdown=markdown)
 
 
 def compare(ours: Path, theirs: Path, *, markdown: bool = False) -> None:
@@ -95,33 +79,95 @@ def compare(ours: Path, theirs: Path, *, markdown: bool = False) -> None:
         theirs: Another.
         markdown: Print a Markdown table.
     """
-    head = ["set", "scenes", "score", "ours", "theirs", "difference", "excludes 0"]
-    rows = [
-        [
-            found.set,
-            str(found.difference.count),
-            SHOWN[found.score],
-            _number(found.score, found.ours),
-            _number(found.score, found.theirs),
-            _cell(found.score, found.difference),
-            _verdict(found.difference),
-        ]
-        for found in compare_records(read_record(ours), read_record(theirs))
-        if found.score in SHOWN
-    ]
-    _print(f"{ours} − {theirs}", head, rows, markdown=markdown)
+    ours_record, theirs_record = read_record(ours), read_record(theirs)
+    found = compare_records(ours_record, theirs_record)
+    table = compared(found, ours_record.unit)
+    _print(f"{ours} − {theirs}", table, markdown=markdown)
 
 
-SUBCOMMANDS: Mapping[str, Callable[..., object]] = {"rooms-v1": rooms_v1, "compare": compare}
+def command_of(name: str) -> Callable[..., None]:
+    """The command line of one protocol."""
+
+    def evaluate(
+        *,
+        data: Path,
+        output: Annotated[Path | None, "-o"] = None,
+        markdown: bool = False,
+        device: str = "auto",
+        precision: str = "auto",
+        model: ModelChoice = ModelChoice(),
+        trial: TrialOptions = TrialOptions(),
+    ) -> None:
+        run = RunOptions(device=device, precision=precision)
+        loaded = open_examined(model, run.resolve_device())
+        engine = exam_engine(loaded.model, run)
+        origin = _origin(loaded)
+        chosen = protocol(name)
+        sitting = Trial(engine, chosen, data, trial, output=output, origin=origin)
+        for note in sitting.notes:
+            _note(note)
+        if not loaded.trained:
+            _note("the weights are random: this shows the machinery, not a score")
+        _run(sitting)
+        shown = sitting.record.only(sitting.tasks)
+        _print(f"{chosen.about}; {loaded.description}", overall(shown, name), markdown=markdown)
+        print(end="\n" * markdown)
+        _print("by scene", by_scene(shown, name), markdown=markdown)
+        print(end="\n" * markdown)
+        print("\n".join(f"- {line}" if markdown else line for line in told_of(shown)))
+
+    about = PROTOCOLS[name].about
+    evaluate.__doc__ = EVALUATE.format(about=about[0].upper() + about[1:])
+    return evaluate
 
 
-def _run(examination: Examination) -> None:
-    """Compute what is waiting, with a bar on a terminal and a line now and then elsewhere."""
-    done = len(examination.tasks) - len(examination.waiting)
-    total = len(examination.tasks)
+EVALUATE = """{about}.
+
+    Prints mean and median over scenes with bootstrap 95 % intervals, every scene, and what was
+    run. Fast weights make 2 sweeps unless --attention.sweeps says otherwise.
+
+    Args:
+        data: The folder that the data set lies in.
+        output: JSON file of every score of every scene. If it is there, its scenes are not
+            computed again; one of another model or protocol is refused.
+        markdown: Print Markdown for a paper.
+        device: cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one.
+        precision: fp32, or bf16 (matrix products under autocast); auto is bf16 on CUDA, else fp32.
+"""
+
+
+SUBCOMMANDS: Mapping[str, Callable[..., object]] = {
+    "rooms-v1": rooms_v1,
+    **{name: command_of(name) for name in PROTOCOLS},
+    "compare": compare,
+}
+
+
+def _origin(loaded: LoadedModel) -> dict[str, Any]:
+    return {
+        "command": shlex.join(["vggt3", *sys.argv[1:]]),
+        "model": loaded.description,
+        "fingerprint": loaded.fingerprint,
+    }
+
+
+def _run(sitting: Sitting) -> None:
+    """Compute what is waiting; Ctrl-C says what is kept."""
+    try:
+        _watched(sitting)
+    except KeyboardInterrupt:
+        record = sitting.record
+        kept = f", {len(record.rows)} scenes are kept in {record.path}" if record.path else ""
+        print(f"vggt3: interrupted{kept}", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _watched(sitting: Sitting) -> None:
+    """With a bar on a terminal, and a line now and then elsewhere."""
+    done, total = len(sitting.tasks) - len(sitting.waiting), len(sitting.tasks)
     if not sys.stderr.isatty():
         said = time.monotonic()
-        for number, row in enumerate(examination.rows(), done + 1):
+        for number, row in enumerate(sitting.rows(), done + 1):
             if time.monotonic() - said > SAY_SECONDS:
                 said = time.monotonic()
                 print(f"{number} of {total} scenes, {row.set}", file=sys.stderr, flush=True)
@@ -131,57 +177,23 @@ def _run(examination: Examination) -> None:
 
     with Progress(console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task("scenes", total=total, completed=done)
-        for row in examination.rows():
+        for row in sitting.rows():
             bars.update(bar, advance=1, description=f"{row.set} scene {row.scene}")
 
 
-def _summary(record: Record) -> tuple[list[str], list[list[str]]]:
-    """Scores down, sets across; each cell a mean and its interval."""
-    names = record.sets
-    found = {name: record.intervals(name) for name in names}
-    trivial = {name: record.intervals(name, trivial=True)["auc@30"] for name in names}
-    keys = [key for key in SHOWN if any(key in scores for scores in found.values())]
-    rows = [[SHOWN[key], *(_cell(key, found[name][key]) for name in names)] for key in keys]
-    rows.insert(1, ["AUC@30 %, trivial guess", *(_cell("auc@30", trivial[n]) for n in names)])
-    rows.append(["scenes", *(str(len(record.of(name))) for name in names)])
-    for label, key in (("still pairs", "still"), ("pairs", "pairs")):
-        totals = [sum(row.scores[key] for row in record.of(n).values()) for n in names]
-        rows.append([label, *(f"{total:.0f}" for total in totals)])
-    if "cd" in keys:
-        lost = [sum(math.isnan(row.scores["cd"]) for row in record.of(n).values()) for n in names]
-        if any(lost):
-            rows.append(["scenes without a cloud", *map(str, lost)])
-    return ["mean [95 % interval]", *names], rows
-
-
-def _verdict(difference: Interval) -> str:
-    if difference.count < FEWEST:
-        return "too few"
-    return "yes" if difference.excludes_zero else "no"
-
-
-def _number(key: str, value: float) -> str:
-    digits = DIGITS.get(key.partition(" ")[0], 1)
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _cell(key: str, value: Interval) -> str:
-    return f"{_number(key, value.mean)} [{_number(key, value.low)}, {_number(key, value.high)}]"
-
-
-def _print(title: str, head: list[str], rows: list[list[str]], *, markdown: bool) -> None:
+def _print(title: str, table: Table, *, markdown: bool) -> None:
+    head, rows = table
     if markdown:
-        lines = [head, ["---"] * len(head), *rows]
-        print("\n".join("| " + " | ".join(cells) + " |" for cells in lines))
+        print(as_markdown(table))
         return
     # A bare GPU machine may have no rich: its log is Markdown.
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
-    table = Table(*head, title=title, title_justify="left")
+    shown = RichTable(*head, title=title, title_justify="left")
     for cells in rows:
-        table.add_row(*cells)
-    Console(markup=False).print(table)
+        shown.add_row(*cells)
+    Console(markup=False).print(shown)
 
 
 def _note(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,11 @@ from typing import Any, Literal
 import torch
 
 from vggt3 import checks
-from vggt3.evaluation.pictures import Pictures, Task
-from vggt3.evaluation.record import Record, Row, identity, open_record, source_version
+from vggt3.evaluation.pictures import Pictures
+from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
 from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
-from vggt3.evaluation.scoring import Predicted, score_scene
+from vggt3.evaluation.scoring import POINTS, Predicted, score_scene
+from vggt3.evaluation.sitting import Sitting
 from vggt3.geometry.projection import unproject
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
@@ -40,6 +41,8 @@ class ExamOptions:
     """Only the first N scenes of each set."""
     points: Literal["both", "depth", "head", "none"] = "both"
     """Clouds that are scored: from depth and camera, the point head's own, both, or none."""
+    full_clouds: bool = False
+    """Compare all pixels, not 20,000 of a scene; CD and NC then are not the exam's."""
     cache: Path | None = None
     """A folder that keeps the rendered scenes (1.6 MB for 8 views) for the next run."""
     workers: int = -1
@@ -72,7 +75,7 @@ class ExamOptions:
         return [(chosen.name, index) for chosen in sets for index in chosen.scenes[: self.scenes]]
 
 
-class Examination:
+class Examination(Sitting):
     """One model, one exam, one file of results that is gone on with."""
 
     def __init__(
@@ -121,39 +124,21 @@ class Examination:
             "exam": f"{self.exam.name} {self.exam.digest}",
             "canonical": self.pictures.canonical,
             "points": self.options.points,
+            **({"clouds": "all pixels"} if self.options.full_clouds else {}),
             **identity(engine),
         }
         told = {**source_version(), "torch": torch.__version__, **(origin or {})}
         self.record: Record = open_record(output, about, told)
 
-    @property
-    def waiting(self) -> list[Task]:
-        """Scenes that are not scored yet."""
-        return [task for task in self.tasks if task not in self.record.rows]
-
-    def rows(self) -> Iterator[Row]:
-        """Compute what is waiting; every row goes into the record, and the record to its file
-        now and then, at the end, and where this stops."""
-        waiting = self.waiting
-        try:
-            for (name, _), scene in zip(waiting, self.pictures.each(waiting), strict=True):
-                row = self._row(name, scene)
-                self.record.add(row)
-                yield row
-        finally:
-            self.record.save(summary=not self.waiting)
-
-    def run(self) -> Record:
-        """Compute all that is waiting."""
-        for _ in self.rows():
-            pass
-        return self.record
+    def _scenes(self, tasks: Sequence[Task]) -> Iterator[ExamScene]:
+        return self.pictures.each([(name, int(index)) for name, index in tasks])
 
     def _row(self, name: str, scene: ExamScene) -> Row:
         start = time.perf_counter()
         predicted = predict(self.engine, scene, self.options.points)
         device = self.engine.device if self.engine.device.type == "cuda" else "cpu"
-        scores, trivial = score_scene(predicted, scene, device)
+        most = None if self.options.full_clouds else POINTS
+        scores, trivial = score_scene(predicted, scene, device, most)
         return Row(name, scene.index, scores, trivial, time.perf_counter() - start)
 
 

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.evaluation.rooms import ExamScene
-from vggt3.geometry.alignment import Similarity, umeyama
-from vggt3.geometry.camera import camera_centres, normalise_to_first
-from vggt3.geometry.rotation import rotation_angle
+from vggt3.geometry.alignment import Similarity
+from vggt3.geometry.camera import normalise_to_first
 from vggt3.inference.localise import Localizer, QueryOptions
 from vggt3.inference.mapping import map_taken
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.taking import take
-from vggt3.metrics import PoseAccuracy, still_baseline
+from vggt3.metrics import PoseAccuracy, align_cameras, pose_errors, still_baseline
 from vggt3.types import Views
 
 SET, MAPPED, ASKED = "v300", 100, 50
@@ -97,7 +96,7 @@ def localisation_row(
     known, sought = truth[: len(mapped)], truth[len(mapped) :]
     ours = memory.cameras.camera_from_world.double()
     found = torch.stack([answer.camera_from_world for answer in answers]).double()
-    motion = umeyama(camera_centres(ours), camera_centres(known))
+    motion = align_cameras(ours, known)
     accuracy = PoseAccuracy()
     depth = scene.depth[list(mapped)]
     accuracy.update(ours[None], known[None], still_baseline(depth[None], depth[None] > 0))
@@ -117,9 +116,7 @@ def _median_errors(
     truth: Tensor,  # [N, 3, 4] camera_from_world, metres
 ) -> tuple[float, float]:
     """Degrees and metres."""
-    moved = motion.apply_to_cameras(found)
-    turn = rotation_angle(moved[:, :, :3].transpose(-1, -2) @ truth[:, :, :3]).rad2deg()
-    away = (camera_centres(moved) - camera_centres(truth)).norm(dim=-1)
+    turn, away = pose_errors(motion.apply_to_cameras(found), truth)
     return float(turn.median()), float(away.median())
 
 

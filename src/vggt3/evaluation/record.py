@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import statistics
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,14 @@ from typing import Any
 
 from vggt3 import __version__, checks
 from vggt3.evaluation.intervals import Interval, interval, paired
-from vggt3.evaluation.pictures import Task
 from vggt3.evaluation.scoring import Scores
 from vggt3.inference.engine import Engine
 from vggt3.model.vggt3 import VGGT3
 from vggt3.model.weights import fingerprint
 
 FORMAT = "vggt3 exam 1"
+Task = tuple[str, int | str]
+"""A set's or protocol's name, and a scene's index or name."""
 SAVE_SECONDS = 5.0
 """A killed run loses what it found since it last wrote."""
 
@@ -31,10 +33,12 @@ class Row:
     """One scene's scores."""
 
     set: str
-    scene: int
+    """A set of an exam, or a protocol."""
+    scene: int | str
+    """Its index in the set, or its name in the data."""
     scores: Scores
     trivial: Scores
-    """The same of identity rotations and sideways steps."""
+    """The same of identity rotations and sideways steps, as far as it has an answer."""
     seconds: float
     """The model's and the scoring's, rendering left out."""
 
@@ -88,11 +92,16 @@ class Record:
         self._written = time.monotonic()
 
     @property
+    def unit(self) -> str:
+        """Of the scores that are lengths."""
+        return str(self.about.get("unit", "m"))
+
+    @property
     def sets(self) -> list[str]:
         """Names of the sets that have rows."""
         return list(dict.fromkeys(name for name, _ in self.rows))
 
-    def of(self, name: str) -> dict[int, Row]:
+    def of(self, name: str) -> dict[int | str, Row]:
         """A set's rows by scene."""
         return {scene: row for (owner, scene), row in self.rows.items() if owner == name}
 
@@ -103,14 +112,26 @@ class Record:
 
     def intervals(self, name: str, *, trivial: bool = False) -> dict[str, Interval]:
         """Mean and 95 % interval over a set's scenes, score by score."""
+        values = self.values(name, trivial=trivial)
+        return {key: interval(found) for key, found in values.items()}
+
+    def medians(self, name: str) -> dict[str, float]:
+        """Median over a set's scenes that have a value, score by score."""
+        values = {k: [x for x in v if math.isfinite(x)] for k, v in self.values(name).items()}
+        return {k: statistics.median(v) if v else math.nan for k, v in values.items()}
+
+    def values(self, name: str, *, trivial: bool = False) -> dict[str, list[float]]:
+        """Every score of a set, a value for each scene."""
         rows = [row.trivial if trivial else row.scores for row in self.of(name).values()]
-        return {key: interval([row.get(key, math.nan) for row in rows]) for key in rows[0]}
+        return {key: [row.get(key, math.nan) for row in rows] for key in rows[0]}
 
     def _means(self, name: str) -> dict[str, Any]:
-        found = {**self.intervals(name)}
+        found, medians = {**self.intervals(name)}, self.medians(name)
         found |= {f"trivial {k}": v for k, v in self.intervals(name, trivial=True).items()}
         return {
-            key: _plain({"mean": x.mean, "low": x.low, "high": x.high}) | {"scenes": x.count}
+            key: _plain({"mean": x.mean, "low": x.low, "high": x.high})
+            | (_plain({"median": medians[key]}) if key in medians else {})
+            | {"scenes": x.count}
             for key, x in found.items()
         }
 
@@ -139,7 +160,8 @@ def read_record(path: Path | str) -> Record:
         for name, rows in content["sets"].items():
             for row in rows:
                 scores, trivial = _scores(row["scores"]), _scores(row["trivial"])
-                key = (str(name), int(row["scene"]))
+                scene = row["scene"]
+                key = (str(name), scene if isinstance(scene, str) else int(scene))
                 record.rows[key] = Row(*key, scores, trivial, float(row["seconds"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         checks.fail(str(path), "be the file of an exam", repr(error), error=checks.DataError)
@@ -197,7 +219,7 @@ def compare(ours: Record, theirs: Record) -> list[Comparison]:
     Raises:
         DataError: runs of different exams or pictures, or without a common scene.
     """
-    for key in ("exam", "canonical"):
+    for key in ("exam", "canonical", "clouds"):
         a, b = ours.about.get(key), theirs.about.get(key)
         checks.require(a == b, "both runs", f"be of one {key}", f"{_short(a)} and {_short(b)}",
                        error=checks.DataError)  # fmt: skip

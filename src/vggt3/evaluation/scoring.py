@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.evaluation.rooms import ExamScene
-from vggt3.geometry.alignment import umeyama
+from vggt3.geometry.alignment import Similarity, umeyama
 from vggt3.geometry.projection import unproject
 from vggt3.metrics import AbsRel, PoseAccuracy, sideways, still_baseline
-from vggt3.metrics.clouds import Surface, cloud_errors, icp
+from vggt3.metrics.clouds import CloudErrors, Surface, cloud_errors, icp
 
 POINTS = 20_000
 """Points of a scene, the same pixels in prediction and truth."""
@@ -41,9 +41,13 @@ class Predicted:
 
 
 def score_scene(
-    predicted: Predicted, scene: ExamScene, device: torch.device | str = "cpu"
+    predicted: Predicted,
+    scene: ExamScene,
+    device: torch.device | str = "cpu",
+    most: int | None = -1,
 ) -> tuple[Scores, Scores]:
-    """The prediction's scores and the trivial guess's; clouds are compared on ``device``.
+    """The prediction's scores and the trivial guess's; clouds are compared on ``device``, at
+    most ``most`` points of them (-1: 20,000; None: all).
 
     Percent: auc@30, rra@5 to rta@30, delta. A share: absrel. Metres after Sim(3) and ICP:
     accuracy, completeness, cd. |cos|: nc. Counts: pairs, still.
@@ -56,7 +60,7 @@ def score_scene(
     depths.update(predicted.depth.cpu().float()[None], scene.depth[None], known[None])
     scores |= {name: float(value) for name, value in depths.compute().items()}
     if predicted.points:
-        scores |= cloud_scores(predicted.points, scene, device)
+        scores |= cloud_scores(predicted.points, scene, device, most)
     return scores, trivial
 
 
@@ -70,51 +74,114 @@ def _pose_scores(guess: Tensor, truth: Tensor, least: Tensor) -> Scores:
     return {**found, "pairs": pairs}
 
 
+@dataclass(frozen=True)
+class CloudRules:
+    """How clouds are compared."""
+
+    icp_limit: float = ICP_LIMIT_M
+    """Pairs this far apart are not heard by ICP; the truth's unit."""
+    points: int | None = None
+    """Points that are refined and compared, the same in prediction and truth; None is all."""
+    medians: bool = False
+    """Whether medians of both distances are scores too."""
+
+
+@dataclass(frozen=True)
+class AlignedCloud:
+    """A predicted cloud where the truth is, and how far from it."""
+
+    points: Tensor
+    """[N, 3] after Sim(3) and ICP, the truth's frame and unit."""
+    errors: CloudErrors
+    motion: Similarity
+    """From the prediction's frame to the truth's."""
+
+
 def cloud_scores(
     clouds: Mapping[str, Tensor],  # [V, H, W, 3] each
     scene: ExamScene,
     device: torch.device | str = "cpu",
+    most: int | None = -1,
 ) -> Scores:
-    """CD, NC and their parts for each cloud; nan where a cloud cannot be aligned."""
+    """CD, NC and their parts for each cloud; nan where a cloud cannot be aligned. At most
+    ``most`` points (-1: 20,000; None: all) are refined and compared."""
     known = scene.depth > 0
     true_map = unproject(
         scene.depth.double(), scene.intrinsics.double(), scene.camera_from_world.double(),
         PIXEL_OFFSET,
     )  # fmt: skip
-    truth = true_map[known]  # [N, 3]
-    chosen = sample(len(truth), scene.index)
-    surface = Surface(truth[chosen].to(device))
+    guesses = {name: points.cpu()[known] for name, points in clouds.items()}
+    rules = CloudRules(ICP_LIMIT_M, POINTS if most == -1 else most)
+    return score_clouds(guesses, true_map[known], rules, scene.index, device)[0]
+
+
+def score_clouds(
+    guesses: Mapping[str, Tensor],  # [N, 3] each, point for point the truth's
+    truth: Tensor,  # [N, 3] float64
+    rules: CloudRules,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[Scores, dict[str, AlignedCloud]]:
+    """Scores of each cloud (the first one's names are plain), and the clouds that could be
+    aligned. ``seed`` chooses the points, where not all are taken."""
+    chosen = sample(len(truth), seed, rules.points)
+    surface = Surface(truth[chosen].to(device)) if len(chosen) else None
     scores: Scores = {}
-    for number, (name, points) in enumerate(clouds.items()):
-        guess = points.cpu()[known].double()
+    aligned: dict[str, AlignedCloud] = {}
+    for number, (name, points) in enumerate(guesses.items()):
+        found = dict.fromkeys(_NAMES if rules.medians else _NAMES[:4], math.nan)
         try:
-            found = _cloud(guess, truth, chosen, surface)
+            cloud = align_cloud(points.double(), truth, chosen, surface, rules.icp_limit)
         except checks.DataError:
-            found = dict.fromkeys(("accuracy", "completeness", "cd", "nc"), math.nan)
+            cloud = None
+        if cloud is not None:
+            aligned[name] = cloud
+            found = {key: _part(cloud.errors, key) for key in found}
         ending = f" {name}" if number else ""
         scores |= {key + ending: value for key, value in found.items()}
-    return scores
+    return scores, aligned
 
 
-def _cloud(guess: Tensor, truth: Tensor, chosen: Tensor, surface: Surface) -> Scores:
-    """Align over all known pixels, then compare the ``chosen`` ones."""
+_NAMES = ("accuracy", "completeness", "cd", "nc", "accuracy median", "completeness median")
+
+
+def _part(errors: CloudErrors, name: str) -> float:
+    field = {"cd": "chamfer", "nc": "normals"}.get(name, name.replace(" ", "_"))
+    return float(getattr(errors, field))
+
+
+def align_cloud(
+    guess: Tensor,  # [N, 3] float64
+    truth: Tensor,  # [N, 3] float64
+    chosen: Tensor,  # [M] indices
+    surface: Surface | None,  # of the truth's chosen points
+    icp_limit: float,
+) -> AlignedCloud:
+    """Sim(3) over all pairs that are finite, then ICP and errors of the ``chosen`` ones.
+
+    Raises:
+        DataError: fewer than three pairs, or all on one line.
+    """
     finite = guess.isfinite().all(-1)
     first = umeyama(guess[finite], truth[finite])
+    assert surface is not None  # without a point of the truth, umeyama has raised
     moved = first.apply(guess[chosen[finite[chosen]]]).to(surface.points)
-    motion = icp(moved, surface.neighbours, ICP_LIMIT_M)
-    found = cloud_errors(Surface(motion.apply(moved)), surface)
-    return {
-        "accuracy": found.accuracy,
-        "completeness": found.completeness,
-        "cd": found.chamfer,
-        "nc": found.normals,
-    }
+    motion = icp(moved, surface.neighbours, icp_limit)
+    points = motion.apply(moved)
+    whole = Similarity(
+        first.scale,
+        motion.rotation.to(first.rotation) @ first.rotation,
+        motion.apply(first.translation[None].to(moved))[0].to(first.rotation),
+    )
+    return AlignedCloud(points, cloud_errors(Surface(points), surface), whole)
 
 
-def sample(count: int, seed: int) -> Tensor:
-    """At most 20,000 of ``count`` indices, ascending; a function of the two numbers alone."""
-    if count <= POINTS:
+def sample(count: int, seed: int, most: int | None = -1) -> Tensor:
+    """At most ``most`` (-1: 20,000; None: all) of ``count`` indices, ascending; a function of
+    these numbers alone."""
+    most = POINTS if most == -1 else most
+    if most is None or count <= most:
         return torch.arange(count)
     # Raw bits are what NumPy promises to keep.
     bits = np.random.PCG64(np.random.SeedSequence((count, seed))).random_raw(count)
-    return torch.from_numpy(np.sort(np.argpartition(bits, POINTS)[:POINTS]))
+    return torch.from_numpy(np.sort(np.argpartition(bits, most)[:most]))

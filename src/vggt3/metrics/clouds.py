@@ -19,6 +19,8 @@ from vggt3.geometry.alignment import Similarity, umeyama
 from vggt3.metrics.neighbours import Neighbours, Way
 
 NORMAL_NEIGHBOURS = 30
+BLOCK = 1 << 18
+"""Points whose 30 neighbours are held at once."""
 ICP_ITERATIONS, ICP_CHANGE = 30, 1e-6
 """ICP ends when fitness and rmse both change by less than this share of themselves."""
 
@@ -38,7 +40,10 @@ class Surface:
     def normals(self) -> Tensor:
         """[N, 3] unit, sign arbitrary: the direction in which each point's 30 nearest (itself
         among them) vary least."""
-        _, index = self.neighbours.nearest(self.points, NORMAL_NEIGHBOURS)
+        return torch.cat([self._directions(block) for block in self.points.split(BLOCK)])
+
+    def _directions(self, points: Tensor) -> Tensor:
+        _, index = self.neighbours.nearest(points, NORMAL_NEIGHBOURS)
         patch = self.points[index]  # [N, K, 3]
         patch = patch - patch.mean(1, keepdim=True)
         return torch.linalg.eigh(patch.transpose(1, 2) @ patch).eigenvectors[..., 0]

@@ -31,9 +31,11 @@ from vggt3.model import opening
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel
 from vggt3.training import checkpoints, settings, sharding
+from vggt3.training.curriculum import parse_recipes
 from vggt3.training.data import ProceduralData
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import LAST, Files, Keeper, Lines, Predictions
+from vggt3.training.mixture import read_sets
 from vggt3.training.module import LearningOptions
 from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.progress import Bar
@@ -41,9 +43,9 @@ from vggt3.training.scenes import SceneOptions
 from vggt3.training.sequence import SharedFitting
 
 ABOUT = {
-    "fit": "Train global attention (or with --train-all a whole model) on procedural scenes.",
-    "validate": "Score a model on the held-out procedural scenes.",
-    "test": "Score a model on procedural scenes that neither fit nor validate sees.",
+    "fit": "Train global attention (or with --train-all a whole model) on scenes.",
+    "validate": "Score a model on the held-out scenes.",
+    "test": "Score a model on scenes that neither fit nor validate sees.",
     "predict": "Write a model's cameras and depth of the held-out scenes beside the truth.",
 }
 
@@ -165,8 +167,8 @@ class FitCLI(LightningCLI):
         self.choice = ModelChoice(**{name: given[name] for name in names})
         self.scenes: SceneOptions = given.data
         look, textures = self.scenes.dressed()
-        for note in [] if textures is None else textures.notes():
-            rank_zero_only(print)(f"vggt3: note: {note}", file=sys.stderr)
+        for line in [] if textures is None else textures.notes():
+            note(line)
         self.resumed = None
         if given.ckpt_path is not None:
             self.resumed = checkpoints.read(given.ckpt_path)
@@ -187,7 +189,13 @@ class FitCLI(LightningCLI):
         )
         kind = SharedFitting if shares else Fitting
         self.model = kind(self.loaded, learning, given.optimizer, given.loss, self.choice.seed)
-        self.datamodule = ProceduralData(self.scenes.counts(), look, textures and textures.bank)
+        read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
+        if read is not None:
+            both = f"{self.scenes.recipe},{self.scenes.counts().val_recipe}"
+            for line in read.check(parse_recipes(both), note):
+                note(line)
+        bank = textures and textures.bank
+        self.datamodule = ProceduralData(self.scenes.counts(), look, bank, read)
         whole = learning.train != "adapter" or self.choice.preset is not None
         self.files = Files(self.output, whole)
         self.lines = Lines(given.report_every, self.output / "log.txt")
@@ -282,12 +290,12 @@ class FitCLI(LightningCLI):
         ckpt_path = self.config_init.ckpt_path
         if self.resumed is not None:
             ours = self.model.facts(self.datamodule.described)
-            note = checkpoints.check_continues(ckpt_path, self.resumed, ours)
+            told = checkpoints.check_continues(ckpt_path, self.resumed, ours)
             if self.command == "fit":
                 method, spread = self.model.optimizing.method, sharding.wanted(self.trainer)
                 checkpoints.check_moves(ckpt_path, self.resumed, method, spread)
-            if note:
-                print(f"vggt3: note: {note}", file=sys.stderr)
+            if told:
+                print(f"vggt3: note: {told}", file=sys.stderr)
         path = None if ckpt_path is None else str(ckpt_path)
         if self.command == "fit":
             self.check_output()
@@ -310,6 +318,12 @@ class FitCLI(LightningCLI):
             self.trainer.validate(self.model, self.datamodule, verbose=False)
         self.lines.say(f"written: {self.files.adapter(self.model)}")
         self.lines.say(f"use it: {self.files.use(self.model, self.choice.weights)}")
+
+
+@rank_zero_only
+def note(text: str) -> None:
+    """Say something on stderr, once of all processes."""
+    print(f"vggt3: note: {text}", file=sys.stderr)
 
 
 def start(command: str, args: Sequence[str]) -> None:

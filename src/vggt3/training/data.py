@@ -1,4 +1,4 @@
-"""The LightningDataModule: scenes drawn by workers, rendered on the training device."""
+"""The LightningDataModule: scenes drawn or read by workers, rendered on the training device."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from vggt3 import checks
 from vggt3.data.procedural.bank import Bank
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import Renderer as Way
-from vggt3.data.procedural.scene import SceneBatch, SceneParameters, collate
-from vggt3.training.curriculum import RecipeScenes, Steps, parse_recipes
+from vggt3.data.procedural.scene import SceneBatch
+from vggt3.training.curriculum import Recipe, RecipeScenes, Steps, parse_recipes
+from vggt3.training.mixture import Made, Mixture, ReadSets, joined
 from vggt3.training.rendering import Rendered, Renderer
 
 HELD_OUT = 1 << 40
 """Added to a seed for validation: training never gets there."""
+
+
+Scenes = RecipeScenes | Mixture
 
 
 @dataclass(frozen=True)
@@ -55,22 +59,22 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Batches:
-    """Drawn batches of the given steps; iterating again starts over."""
+    """Drawn or read batches of the given steps; iterating again starts over."""
 
     steps: Steps
-    scenes: RecipeScenes
+    scenes: Scenes
     workers: int = 0
 
-    def __iter__(self) -> Iterator[SceneParameters]:
+    def __iter__(self) -> Iterator[Made]:
         if self.workers == 0:
             for keys in self.steps:
-                yield collate([self.scenes[key] for key in keys])
+                yield joined([self.scenes[key] for key in keys])
             return
-        loader: DataLoader[SceneParameters] = DataLoader(
+        loader: DataLoader[Made] = DataLoader(
             self.scenes,
             batch_sampler=self.steps,  # type: ignore[arg-type]
             num_workers=self.workers,
-            collate_fn=collate,
+            collate_fn=joined,
             prefetch_factor=2,
             worker_init_fn=_one_thread,
         )
@@ -82,19 +86,21 @@ def _one_thread(worker: int) -> None:
 
 
 class ProceduralData(LightningDataModule):
-    """Procedural scenes without end for training, a fixed set of them for validation."""
+    """Scenes without end for training, a fixed set of others for validation: procedural ones,
+    or those of data sets."""
 
     def __init__(
         self,
         options: DataOptions | None = None,
         look: ProceduralConfig | None = None,
         bank: Bank | None = None,
+        read: ReadSets | None = None,
     ) -> None:
         super().__init__()
         self.options = options or DataOptions()
         self.look = look or ProceduralConfig()
         self.recipes = parse_recipes(self.options.recipes)
-        self.bank = bank
+        self.bank, self.read = bank, read
         self.sharing = 1
         """Neighbouring processes that see the same scenes (and share their views)."""
         self._validation: list[SceneBatch] | None = None
@@ -115,7 +121,7 @@ class ProceduralData(LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         steps = self.steps(trainer.global_step * trainer.accumulate_grad_batches)
-        scenes = RecipeScenes(self.recipes, self.look, self.options.seed)
+        scenes = self.scenes(self.recipes, self.options.seed)
         workers = self.options.workers
         if workers < 0:
             cores = (os.cpu_count() or 1) // max(1, trainer.num_devices)
@@ -129,9 +135,14 @@ class ProceduralData(LightningDataModule):
         ranks = self.trainer.world_size // self.sharing
         return Steps(self.recipes, self.options.seed, first, count, rank, ranks)
 
-    def drawn(self, batch: int) -> SceneParameters:
+    def scenes(self, recipes: tuple[Recipe, ...], seed: int, held_out: bool = False) -> Scenes:
+        """Where a seed's scenes come from."""
+        drawn = RecipeScenes(recipes, self.look, seed)
+        return drawn if self.read is None else Mixture(drawn, self.read, recipes, seed, held_out)
+
+    def drawn(self, batch: int) -> Made:
         """The scenes of one batch of training."""
-        scenes = RecipeScenes(self.recipes, self.look, self.options.seed)
+        scenes = self.scenes(self.recipes, self.options.seed)
         return next(iter(Batches(self.steps(batch, 1), scenes)))
 
     def scenes_of(self, step: int) -> str:
@@ -149,7 +160,8 @@ class ProceduralData(LightningDataModule):
         worn = ""
         if self.bank is not None:
             worn = f", {self.bank.count} textures {self.bank.digest[:16]}"
-        return f"seed {self.options.seed}, {self.options.recipes}{worn}"
+        read = "" if self.read is None else f", {self.read.described}"
+        return f"seed {self.options.seed}, {self.options.recipes}{worn}{read}"
 
     def transfer_batch_to_device(
         self, batch: SceneBatch, device: torch.device, dataloader_idx: int
@@ -174,7 +186,7 @@ class ProceduralData(LightningDataModule):
     def _held_out(self, seed: int) -> list[SceneBatch]:
         recipes = parse_recipes(self.options.val_recipe)
         steps = Steps(recipes, seed, count=self.options.val_batches)
-        batches = Batches(steps, RecipeScenes(recipes, self.look, seed))
+        batches = Batches(steps, self.scenes(recipes, seed, held_out=True))
         render = self.renderer()
         return [render(parameters) for parameters in batches]
 

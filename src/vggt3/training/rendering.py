@@ -29,7 +29,12 @@ class Renderer:
         self.samples = samples
 
     @torch.no_grad()
-    def __call__(self, parameters: SceneParameters) -> SceneBatch:
+    def __call__(self, parameters: SceneParameters | SceneBatch) -> SceneBatch:
+        if isinstance(parameters, SceneBatch):  # read from a data set: there is nothing to draw
+            moved = {
+                f.name: getattr(parameters, f.name).to(self.device) for f in fields(parameters)
+            }
+            return SceneBatch(**moved)
         return render(parameters.to(self.device), self.bank, self.samples, self.way)
 
 
@@ -40,7 +45,7 @@ class Rendered:
     No thread does it: two threads that launch kernels spend their time waiting for each other.
     """
 
-    def __init__(self, source: Iterable[SceneParameters], renderer: Renderer) -> None:
+    def __init__(self, source: Iterable[SceneParameters | SceneBatch], renderer: Renderer) -> None:
         self.source, self.renderer = source, renderer
 
     def __iter__(self) -> Iterator[SceneBatch]:

@@ -53,6 +53,8 @@ def spelled(args: Sequence[str], names: Names) -> list[str]:
             continue
         option, equals, value = word[2:].partition("=")
         option = option.replace("-", "_")
+        if option == "data":  # the group's own name is what is learned from
+            option = "data.sets"
         if option.startswith("attention."):
             option = "attention_options." + option.removeprefix("attention.")
         if option not in HELP and not option.endswith(".help"):

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vggt3 import checks
-from vggt3.evaluation.pictures import Task
-from vggt3.evaluation.record import Record, read_record
+from vggt3.evaluation.record import Record, Task, read_record
 
 FORMAT = "vggt3 ablation 1"
 SETTINGS = "ablation.json"

@@ -80,7 +80,9 @@ def _line(work: Work, row: RowSettings, name: str, unit: Unit) -> Line:
     if fitted is None:
         return Line(row, name, views, {})
     scored = work.folder.scores(key, fitted.tensors)
-    by_scene = {n: scored[s, n].scores for s, n in work.tasks if s == name and (s, n) in scored}
+    by_scene = {
+        int(n): scored[s, n].scores for s, n in work.tasks if s == name and (s, n) in scored
+    }
     figures = work.folder.figures(key, fitted.tensors) or {}
     return Line(
         row,

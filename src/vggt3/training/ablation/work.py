@@ -16,8 +16,7 @@ from vggt3 import checks
 from vggt3.evaluation.benchmark.machine import device_name
 from vggt3.evaluation.benchmark.measure import timings
 from vggt3.evaluation.examine import Examination, ExamOptions, exam_engine, open_examined
-from vggt3.evaluation.pictures import Task
-from vggt3.evaluation.record import source_version
+from vggt3.evaluation.record import Task, source_version
 from vggt3.evaluation.rooms import Exam, read_exam
 from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions

@@ -1,0 +1,1 @@
+"""Data sets as they are published: one file a layout, one record for all of them."""

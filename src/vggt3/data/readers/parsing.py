@@ -1,0 +1,207 @@
+"""What files of data sets hold: numbers in text, depth in PNGs, poses; every error names a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from vggt3 import checks
+from vggt3.geometry.camera import invert_pose
+
+OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+"""Camera axes x right, y up, z backward ↔ OpenCV's x right, y down, z forward."""
+CROOKED = 0.05
+"""A rotation's RᵀR may differ from the identity by less."""
+SHAPES_DIFFER = 0.02
+"""Relative difference of two images' proportions that is more than rounding."""
+
+
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        checks.fail(str(path), "be a readable text file", reason, error=checks.DataError)
+
+
+def numbers(path: Path, text: str | None = None) -> list[float]:
+    """All numbers of a text, separated by blanks or commas."""
+    words = re.split(r"[\s,]+", (read_text(path) if text is None else text).strip())
+    try:
+        return [float(word) for word in words if word]
+    except ValueError as error:
+        checks.fail(str(path), "hold numbers only", error, error=checks.DataError)
+
+
+def matrix(path: Path, rows: int, columns: int, values: Sequence[float] | None = None) -> Tensor:
+    """A float64 matrix in a text file; its numbers, row by row, if they were read already."""
+    found = numbers(path) if values is None else list(values)
+    checks.require(
+        len(found) == rows * columns,
+        str(path),
+        f"hold a {rows}×{columns} matrix",
+        f"{len(found)} numbers",
+        error=checks.DataError,
+    )
+    return torch.tensor(found, dtype=torch.float64).reshape(rows, columns)
+
+
+def pose(
+    transform: Tensor,  # [3 or 4, 4]
+    what: str,
+    *,
+    inverted: bool = False,
+    opengl: bool = False,
+) -> Tensor:
+    """camera_from_world [3, 4] float64 in OpenCV axes, of a pose as files have it.
+
+    Args:
+        transform: camera-from-world, or world-from-camera where ``inverted``.
+        what: named in errors.
+        inverted: see there.
+        opengl: the camera's axes are x right, y up, z backward.
+
+    Raises:
+        DataError: not finite, or no rotation.
+    """
+    found = transform[:3].double()
+    finite = bool(found.isfinite().all())
+    got = "nan or infinity"
+    checks.require(finite, f"pose in {what}", "be finite", got, error=checks.DataError)
+    turn = found[:, :3]
+    off = float((turn.T @ turn - torch.eye(3).double()).abs().max())
+    upright = off < CROOKED and float(torch.linalg.det(turn)) > 0
+    told = f"one that is {off:.2g} off" if off >= CROOKED else "a mirror image"
+    checks.require(upright, f"pose in {what}", "hold a rotation", told, error=checks.DataError)
+    if off > 1e-9:  # files have few digits; the nearest rotation
+        left, _, right = torch.linalg.svd(turn)
+        found = torch.cat([left @ right, found[:, 3:]], dim=1)
+    if inverted:
+        found = invert_pose(found)
+    return OPENGL @ found if opengl else found
+
+
+def pose_file(path: Path, *, inverted: bool = False, opengl: bool = False) -> Tensor:
+    """:func:`pose` of a text file that holds a 4×4 matrix."""
+    return pose(matrix(path, 4, 4), str(path), inverted=inverted, opengl=opengl)
+
+
+def pinhole_matrix(
+    focal: tuple[float, float], centre: tuple[float, float], offset: float = 0.0
+) -> Tensor:
+    """[3, 3] float64; ``offset`` is 0.5 where files have pixel (0, 0)'s centre at (0, 0)."""
+    (fx, fy), (cx, cy) = focal, centre
+    rows = [[fx, 0, cx + offset], [0, fy, cy + offset], [0, 0, 1]]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class KnownCamera:
+    """The intrinsics of a data set whose files do not say them."""
+
+    focal: tuple[float, float]
+    """fx, fy in pixels."""
+    centre: tuple[float, float]
+    """cx, cy in pixels."""
+    size: tuple[int, int]
+    """(height, width) of the images that they belong to."""
+    offset: float = 0.0
+    """0.5 where ``centre`` counts from the top-left pixel's centre, 0 from its corner."""
+
+    def at(self, image: Path) -> Tensor:
+        """[3, 3] for an image file, which may have been made smaller or larger.
+
+        Raises:
+            DataError: an image of other proportions.
+        """
+        height, width = size_of(image)
+        checks.require(
+            same_proportions((height, width), self.size),
+            str(image),
+            f"have the proportions of {self.size[0]}×{self.size[1]} that its camera is known for",
+            f"{height}×{width}",
+            error=checks.DataError,
+        )
+        across, down = width / self.size[1], height / self.size[0]
+        zoom = torch.diag(torch.tensor([across, down, 1.0], dtype=torch.float64))
+        return zoom @ pinhole_matrix(self.focal, self.centre, self.offset)
+
+
+def opened(path: Path) -> Image.Image:
+    """An image file.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return Image.open(path)
+    except (OSError, UnidentifiedImageError) as error:
+        reason = getattr(error, "strerror", None) or "another kind of file"
+        checks.fail(str(path), "be a readable image", reason, error=checks.DataError)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(height, width) by the header."""
+    with opened(path) as image:
+        return image.height, image.width
+
+
+def read_rgb(path: Path) -> Tensor:
+    """[3, H, W] uint8 RGB."""
+    return torch.from_numpy(_pixels(path, "RGB")).permute(2, 0, 1).contiguous()
+
+
+def read_depth(path: Path, per_unit: float, invalid: int = 0, farthest: float = 0.0) -> Tensor:
+    """[H, W] float32 of a 16-bit PNG with ``per_unit`` steps a unit.
+
+    The value ``invalid`` and, unless 0, depth beyond ``farthest`` (units) become 0.
+    """
+    stored = _pixels(path, None)
+    checks.require(
+        stored.ndim == 2,
+        str(path),
+        "be a depth map of one channel",
+        f"one of shape {list(stored.shape)}",
+        error=checks.DataError,
+    )
+    steps = torch.from_numpy(stored.astype(np.float64))
+    depth = torch.where(steps == invalid, 0.0, steps / per_unit)
+    if farthest:
+        depth = torch.where(depth > farthest, 0.0, depth)
+    return depth.float()
+
+
+def _pixels(path: Path, mode: str | None) -> np.ndarray:
+    with opened(path) as image:
+        try:
+            return np.array(image if mode is None else image.convert(mode))
+        except (OSError, SyntaxError, ValueError) as error:
+            checks.fail(str(path), "be a whole image", error, error=checks.DataError)
+
+
+def same_proportions(one: tuple[int, int], two: tuple[int, int]) -> bool:
+    """Whether two images of these (height, width) can show the same, but for rounding."""
+    ratio = one[0] * two[1] / (one[1] * two[0])
+    return abs(ratio - 1) < SHAPES_DIFFER
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir())
+
+
+def by_number(paths: Sequence[Path]) -> list[Path]:
+    """Files in the order of the last number in their names."""
+    return sorted(paths, key=lambda p: (int((re.findall(r"\d+", p.stem) or ["0"])[-1]), p.name))

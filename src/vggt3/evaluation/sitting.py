@@ -1,0 +1,45 @@
+"""A run over many scenes: rows as they are found, a file that is gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from vggt3.evaluation.record import Record, Row, Task
+
+
+class Sitting:
+    """Scenes to be scored one after another; those that the record has are not done again."""
+
+    tasks: list[Task]
+    record: Record
+
+    @property
+    def waiting(self) -> list[Task]:
+        """Scenes that are not scored yet."""
+        return [task for task in self.tasks if task not in self.record.rows]
+
+    def rows(self) -> Iterator[Row]:
+        """Compute what is waiting; every row goes into the record, and the record to its file
+        now and then, at the end, and where this stops."""
+        waiting = self.waiting
+        try:
+            for (name, _), scene in zip(waiting, self._scenes(waiting), strict=True):
+                row = self._row(name, scene)
+                self.record.add(row)
+                yield row
+        finally:
+            self.record.save(summary=not self.waiting)
+
+    def run(self) -> Record:
+        """Compute all that is waiting."""
+        for _ in self.rows():
+            pass
+        return self.record
+
+    def _scenes(self, tasks: Sequence[Task]) -> Iterable[Any]:
+        """What the tasks are about, in their order."""
+        raise NotImplementedError
+
+    def _row(self, name: str, scene: Any) -> Row:
+        raise NotImplementedError

@@ -1,0 +1,86 @@
+"""One scene, written in every layout, is the same scene when it is read."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data.layouts import NRGBD, SIZE, WRITERS, Drawn, drawn
+from vggt3.checks import DataError
+from vggt3.data.readers.layout import LAYOUTS, layout, read_scenes, recognised
+
+FILM = {"bonn", "kitti"}
+"""Without cameras."""
+NO_DEPTH = {"wayspots", "colmap"}
+ABOUT = {"kitti": 0.5 / 256, "co3d": 0.01}
+"""How exactly depth is stored, where not to the millimetre."""
+
+
+@pytest.fixture(scope="module")
+def seven() -> Drawn:
+    return drawn()
+
+
+def test_every_layout_is_tried() -> None:
+    assert WRITERS.keys() == LAYOUTS.keys()
+    assert all(layout(name).name == name for name in LAYOUTS)
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_the_same_scene(name: str, seven: Drawn, tmp_path: Path) -> None:
+    scene = drawn(NRGBD) if name == "nrgbd" else seven
+    WRITERS[name](tmp_path, scene)
+    seen = recognised(tmp_path)
+    assert seen is not None and seen.name == name
+    (found,) = read_scenes(None, tmp_path, "all" if "all" in seen.splits else None)
+    found = pickle.loads(pickle.dumps(found))  # as a worker gets it
+    assert found.dataset == name and len(found.views) == len(scene.images)
+    places = list(range(len(found.views)))
+    if name == "wayspots":  # train comes first
+        places = [0, 2, 1, 3]
+    if name not in FILM:
+        cameras = found.cameras()
+        unit = 1000.0 if found.unit == "mm" else 1.0
+        expected = scene.pose[places].clone()
+        expected[..., 3] *= unit
+        tolerance = 1e-6 if name == "captures" else 1e-9
+        torch.testing.assert_close(
+            cameras.camera_from_world, expected, atol=tolerance * unit, rtol=tolerance
+        )
+        wanted = scene.k.expand(len(places), 3, 3)
+        torch.testing.assert_close(cameras.intrinsics, wanted, atol=1e-5, rtol=0)
+        assert cameras.sizes == (SIZE,) * len(places)
+    for view, place in zip(found.views, places, strict=True):
+        off = (view.image().float() - scene.images[place].float()).abs().mean()
+        assert float(off) < (0.01 if view.file.suffix == ".png" else 6)
+        if name in NO_DEPTH:
+            assert view.depth is None
+            continue
+        depth = view.depth_map().double() / (1000 if found.unit == "mm" else 1)
+        torch.testing.assert_close(depth, scene.depth[place], atol=ABOUT.get(name, 1e-6), rtol=1e-6)
+        assert (depth[scene.depth[place] == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_each_layout_is_told_from_the_others(name: str, seven: Drawn, tmp_path: Path) -> None:
+    """A folder of one layout, given as another: the error says which it looks like."""
+    WRITERS[name](tmp_path, seven)
+    other = "scannet" if name != "scannet" else "dtu"
+    title = layout(name).title
+    with pytest.raises(DataError) as said:
+        read_scenes(other, tmp_path)
+    assert f"got a folder that looks like {title} ({name})" in str(said.value)
+    assert f"must hold {layout(other).title} (" in str(said.value)
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYOUTS) - {"sevenscenes", "wayspots", "sintel"}))
+def test_one_scenes_folder_will_do(name: str, seven: Drawn, tmp_path: Path) -> None:
+    WRITERS[name](tmp_path, seven)
+    if name in ("colmap", "kitti"):
+        return  # they are one scene's folder already
+    (inner,) = (entry for entry in tmp_path.iterdir() if entry.is_dir())
+    (scene,) = read_scenes(name, inner)
+    assert len(scene.views) == 4
