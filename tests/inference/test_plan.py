@@ -36,7 +36,7 @@ def way(plan: Plan) -> tuple[bool, str, bool, bool]:
 def test_what_is_given_up_first(model: VGGT3) -> None:
     """From much memory to little, with a host beside it."""
     wide = plan_of(model, MUCH, MUCH)
-    assert (wide.chunk, *way(wide)) == (64, True, "raw", False, False)
+    assert (wide.chunk, *way(wide)) == (8, True, "raw", False, False)
     seen, budget, last = [way(wide)], wide.needed, None
     while last is None:
         try:

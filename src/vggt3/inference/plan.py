@@ -22,6 +22,8 @@ from vggt3.types import even_pieces
 
 CHUNKS = (64, 32, 16, 8), (4, 2, 1)
 """Views at a time: small chunks only where nothing else helps."""
+CHUNKS_ON_CPU = CHUNKS[0][-1:], CHUNKS[1]
+"""A CPU is a quarter faster where a chunk's tensors stay in its caches."""
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
 HEADS_AT_ONCE = 16
@@ -187,7 +189,9 @@ class _Planner:
         """Every process's plan of the first way that fits all of them. If there is none, what the
         one with most to hold takes in the way that needs least."""
         smallest = None
-        for chunks in ((wishes.chunk,),) if wishes.chunk else CHUNKS:
+        on_cpu = next(self.model.parameters()).device.type == "cpu"
+        usual = CHUNKS_ON_CPU if on_cpu else CHUNKS
+        for chunks in ((wishes.chunk,),) if wishes.chunk else usual:
             for mode in _modes(wishes, host is not None, not self.scale.unbounded):
                 for chunk in chunks:
                     found = {s: self.weigh(chunk, mode, host, s) for s in set(self.shares)}
