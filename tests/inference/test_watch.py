@@ -58,6 +58,16 @@ def first_dies(crew: Crew) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def dies_and_all_are_told_to_stop(crew: Crew) -> None:
+    """As under torchrun, which stops those that are left."""
+    others = [pid for pid in crew.world.exchange(os.getpid()) if pid != os.getpid()]
+    if crew.world.rank == 1:
+        for pid in others:
+            os.kill(pid, signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5)
+
+
 def fails(crew: Crew) -> None:
     if crew.world.rank == 1:
         raise OSError("no room left")
@@ -71,6 +81,7 @@ def all_fail(crew: Crew) -> None:
     ("act", "gone", "told"),
     [
         (dies, 1, "the end of its process"),
+        (dies_and_all_are_told_to_stop, 1, "the end of its process"),
         (first_dies, 0, "the end of its process"),
         (fails, 1, "OSError: no room left"),
     ],

@@ -38,6 +38,11 @@ class Problem(NamedTuple):
     """lost, failed, or stopped (from outside)."""
     told: str
 
+    @property
+    def grave(self) -> bool:
+        """Whether it came by itself."""
+        return self.kind in ("lost", "failed")
+
     def error(self, world: World) -> checks.RankError:
         """For those that are left."""
         name = f"rank {self.rank} of {world.size}"
@@ -71,12 +76,12 @@ class Watch:
         """Let the others know what happened to this process."""
         self._send({"rank": self.world.rank, "kind": kind, "told": told})
 
-    def wait(self, seconds: float, kinds: tuple[str, ...]) -> Problem | None:
-        """The first problem of other processes of these kinds; None where none comes in time, or
-        all have problems of other kinds."""
+    def wait(self, seconds: float, wanted: Callable[[Problem], bool]) -> Problem | None:
+        """The first problem ``wanted`` of other processes; None where none comes in time, or all
+        have others."""
         until = time.monotonic() + seconds
         while True:
-            found = [problem for problem in self.problems if problem.kind in kinds]
+            found = [problem for problem in self.problems if wanted(problem)]
             everyone = len({problem.rank for problem in self.problems}) == self.world.size - 1
             if found or everyone or time.monotonic() > until:
                 return found[0] if found else None
