@@ -82,6 +82,7 @@ def check_refusals(folder: Path, world: World) -> None:
         raise RuntimeError("another is gone")
     world.exchange(None)
     assert sorted(path.name for path in folder.rglob("*")) == before
+    world.exchange(None)  # all have looked
     write(taken, world, 2, overwrite=True)  # of two views, one process has none
     assert len(zipfile.ZipFile(taken / "scene.npz").namelist()) == 2 * 5
 
