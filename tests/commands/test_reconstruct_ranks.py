@@ -139,6 +139,12 @@ def test_bad_input_is_told_once(photos: Path, tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["photos"], words
 
 
+def test_the_plan_is_told_once(photos: Path, tmp_path: Path) -> None:
+    codes, said = run(tmp_path, 2, photos, "--plan", *TINY)
+    assert codes == [0, 0] and said[1] == ""
+    assert re.search(r"views +│ 5 in 2 processes, 3 in the neediest ", said[0])
+
+
 def test_as_typed(photos: Path, tmp_path: Path) -> None:
     """torchrun itself, with more processes than photos."""
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]

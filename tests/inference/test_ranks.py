@@ -90,16 +90,17 @@ def check_memory(world: World) -> None:
     mine = views.shard(*world.share(views.total))
     expected, found = Kept(), Kept()
     engine_of("sweeps", ALONE, chunk=1).run(views, expected)
-    for at in ("heads", "layers"):
+    for at in ("heads", "layers", "cameras"):
         engine = engine_of("sweeps", world, chunk=2)
-        name = {"heads": "dense", "layers": "encoder"}[at]
         if world.rank == 1 and at == "heads":
             engine.model.dense = Failing(engine.model.dense, 1)  # type: ignore[method-assign]
         if world.rank == 1 and at == "layers":
             fail_once(engine.model.aggregator.frame_blocks[2])
+        if world.rank == 1 and at == "cameras":
+            fail_once(engine.model.camera_head)
         found = Kept()
         outcome = engine.run(mine, found)
-        assert outcome.notes == ("out of memory with 2 views at a time; done again with 1",), name
+        assert outcome.notes == ("out of memory with 2 views at a time; done again with 1",), at
         assert outcome.plan.chunk == 1
         for i in mine.ids:
             assert relative(found.views[i].depth, expected.views[i].depth) < 1e-5
@@ -163,9 +164,7 @@ def test_plans_of_ranks_are_one_way_and_hold_the_largest_share() -> None:
         *((599, 300, 3), (599, 299, 3), (599, 0, 3))
     ]
     assert found[0].parts == alone.parts  # the state of ttt is the same for all views
-    assert dict(found[0].describe())["views"] == (
-        "599 in 3 processes, 300 in the one that needs most"
-    )
+    assert dict(found[0].describe())["views"] == ("599 in 3 processes, 300 in the neediest")
     tight = plans([300, 100, 0], str(int(alone.needed * 0.6)))
     ways = {(plan.chunk, plan.keep, plan.features, plan.host_tokens) for plan in tight}
     assert len(ways) == 1 and ways != {(alone.chunk, alone.keep, alone.features, False)}
