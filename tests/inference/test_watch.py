@@ -110,7 +110,7 @@ def stuck(folder: Path, act: str) -> None:
     sys.stderr = (folder / f"stderr-{os.environ['RANK']}").open("w")
     dist.init_process_group("gloo")
     world = World.current()
-    watch = Watch(world, silence=1.5, grace=0.3)
+    watch = Watch(world, silence=1.5 if act == "hangs" else 60, grace=0.3)
     watch.undo.append(lambda: say(folder, "undone"))
     world.exchange(None)
     if world.rank == 1:

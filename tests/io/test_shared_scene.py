@@ -136,10 +136,18 @@ def test_parts_are_joined_in_order(
         with SceneArchiveWriter(tmp_path / path) as archive:
             for n in held:
                 archive.add(names[n], dense[n], torch.full((3, *dense[n].depth.shape), 7).byte())
-    order = [names[n] for n in (2, 0, 3, 1)]
-    join_archives(tmp_path / "many", [tmp_path / part for part in "abc"], order)
+    order, parts = [names[n] for n in (2, 0, 3, 1)], [tmp_path / part for part in "abc"]
+    join_archives(tmp_path / "many", parts, order)
     assert (tmp_path / "many").read_bytes() == (tmp_path / "one").read_bytes()
     assert zipfile.ZipFile(tmp_path / "many").testzip() is None
+    join_archives(tmp_path / "turned", parts, names)  # the first part holds what comes first
+    assert not parts[0].exists()
+    with zipfile.ZipFile(tmp_path / "turned") as turned, zipfile.ZipFile(tmp_path / "one") as one:
+        assert turned.testzip() is None
+        for member in one.namelist():
+            assert turned.read(member) == one.read(member)
+    join_archives(tmp_path / "whole", [tmp_path / "turned", parts[1]], names)
+    assert zipfile.ZipFile(tmp_path / "whole").testzip() is None
 
 
 def refuse(*_: object) -> Iterator[None]:

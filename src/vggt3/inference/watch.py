@@ -26,7 +26,7 @@ BEAT = 1.0
 """Seconds between two signs of life."""
 SILENCE = 60.0
 """Seconds without a sign after which a process counts as gone (its machine may be)."""
-GRACE = 5.0
+GRACE = 10.0
 """Seconds for a process to leave by itself what it shared, once another is gone."""
 
 
