@@ -33,13 +33,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def engine_of(case: str, world: World, chunk: int = 2) -> Engine:
+def engine_of(case: str, world: World, chunk: int = 2, precision: str = "fp32") -> Engine:
     backend, options = CASES[case]
     torch.manual_seed(0)
     model = loud(VGGT3.build(CONFIG, backend, **options))
     for token in (model.aggregator.camera_token, model.aggregator.register_token):
         torch.nn.init.normal_(token)  # so that whose tokens a view has can be seen
-    return Engine(model, RunOptions("cpu", chunk=chunk), world)
+    return Engine(model, RunOptions("cpu", precision, chunk=chunk), world)
 
 
 def start() -> tuple[World, World | None]:
@@ -78,10 +78,21 @@ def check_scenes() -> None:
         if pair and case in ("softmax", "sweeps"):
             check_share(case, pair, [1, 4])
     check_share("sweeps", world, [0, 1, 4])
+    check_bf16(world)
     for name in ("projected", "host-tokens-again", "replay"):
         check_share("sweeps", world, [2, 0, 3], **MODES[name])
     check_memory(world)
     dist.destroy_process_group()
+
+
+def check_bf16(world: World) -> None:
+    views = Views.from_list(photos())
+    mine = views.shard(*world.share(views.total))
+    expected, found = Kept(), Kept()
+    engine_of("softmax", ALONE, precision="bf16").run(views, expected)
+    engine_of("softmax", world, precision="bf16").run(mine, found)
+    for i in mine.ids:
+        assert relative(found.views[i].depth, expected.views[i].depth) < 5e-3
 
 
 def check_memory(world: World) -> None:

@@ -115,7 +115,8 @@ def _explained(error: BaseException, world: World, watch: Watch) -> BaseExceptio
         watch.tell("stopped", "a signal that stopped it")
         found = watch.wait(TO_HEAR, _is_grave)  # for torchrun stops those that are left
         return found.error(world) if found else error
-    if isinstance(error, checks.RankError):
+    own = isinstance(error, (checks.InputError, OSError))  # what nobody else can have caused
+    if isinstance(error, checks.RankError) or (not own and watch.wait(0.0, _is_grave)):
         found = watch.wait(TO_HEAR, _is_grave) or watch.wait(0.0, lambda problem: True)
         return found.error(world) if found else error
     told = (
