@@ -165,7 +165,7 @@ def test_strangers_at_the_door_are_sent_away(monkeypatch: pytest.MonkeyPatch) ->
         def exchange(self, value: Any) -> list[Any]:
             port, _ = value
             with socket.create_connection(("127.0.0.1", port)) as stranger:
-                stranger.sendall(b"x" * 41)
+                stranger.sendall(b"\xff" * 41)
             told.put(value)
             return [value]
 

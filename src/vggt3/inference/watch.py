@@ -184,13 +184,20 @@ def _meet(world: World) -> dict[int, socket.socket]:
         world.exchange((server.getsockname()[1], word))
         while len(found) < world.size - 1:
             peer, _ = server.accept()
-            peer.settimeout(SILENCE)
-            said = peer.recv(len(word) + 9, socket.MSG_WAITALL).decode(errors="replace").split()
-            if len(said) == 2 and secrets.compare_digest(said[0], word):
-                found[int(said[1])] = _ready(peer)
+            said = _introduction(peer, len(word) + 9)
+            if secrets.compare_digest(said[: len(word)], word.encode()):
+                found[int(said[len(word) :])] = _ready(peer)
             else:
                 peer.close()  # a stranger
     return found
+
+
+def _introduction(peer: socket.socket, length: int) -> bytes:
+    """The first words of whoever connects; nothing where they do not come."""
+    peer.settimeout(SILENCE / 4)
+    with contextlib.suppress(OSError):
+        return peer.recv(length, socket.MSG_WAITALL)
+    return b""
 
 
 def _ready(peer: socket.socket) -> socket.socket:
