@@ -9,6 +9,7 @@ if [ -d .whl ] && [ ! -d "$SITE" ]; then
   python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$SITE" \
     .whl/*.whl || exit 1
 fi
+export NCCL_NVLS_ENABLE=0 # NVLink multicast can put a host's GPUs, which others share, out of service
 export PYTHONPATH=$SITE:$PWD/src PYTHONUNBUFFERED=1
 OUT=$(realpath "${OUT:-/tmp/two_gpus}")
 mkdir -p "$OUT"

@@ -116,8 +116,10 @@ class Views:
     ) -> Views:
         """One process's share of a scene of photos of ``sizes`` (height, width): ``images``
         [3, H, W] are those with ``ids``. May be none; see :meth:`shard`."""
+        order = list(dict.fromkeys(sizes))  # of all groups, as in one process
+        groups = sorted(_by_size(images, ids), key=lambda group: order.index(group.size))
         empty = torch.empty(1, 0, 3, *sizes[0], dtype=torch.uint8)
-        return cls(_by_size(images, ids) or (ViewGroup(empty, ()),), len(sizes))
+        return cls(tuple(groups) or (ViewGroup(empty, ()),), len(sizes))
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -56,14 +56,13 @@ def run(
     return codes, texts
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_files_are_those_of_one_process(photos: Path, tmp_path: Path, size: int) -> None:
+def test_files_are_those_of_one_process(photos: Path, tmp_path: Path) -> None:
     one, many = tmp_path / "one" / "out", tmp_path / "many" / "out"
     assert cli.main(["reconstruct", str(photos), "-o", str(one), *TINY]) == 0
-    codes, said = run(tmp_path, size, photos, "-o", many, *TINY)
-    assert codes == [0] * size
-    assert said[1:] == [""] * (size - 1)  # the first speaks for all
-    assert re.search(rf"processes +│ {size} ", said[0])
+    codes, said = run(tmp_path, 3, photos, "-o", many, *TINY)
+    assert codes == [0] * 3
+    assert said[1:] == [""] * 2  # the first speaks for all
+    assert re.search(r"processes +│ 3 ", said[0])
     assert "skipped 2 files: 3 not.jpg (not a picture" in said[0]
     assert sorted(path.name for path in many.iterdir()) == FILES
     with np.load(one / "scene.npz") as a, np.load(many / "scene.npz") as b:
@@ -138,6 +137,12 @@ def test_bad_input_is_told_once(photos: Path, tmp_path: Path) -> None:
         assert message in said[0] + said[1], (words, said)
         assert "".join(said).count("vggt3: ") <= (2 if "--strict" in words else 1), said
         assert [path.name for path in tmp_path.iterdir()] == ["photos"], words
+
+
+def test_the_plan_is_told_once(photos: Path, tmp_path: Path) -> None:
+    codes, said = run(tmp_path, 2, photos, "--plan", *TINY)
+    assert codes == [0, 0] and said[1] == ""
+    assert re.search(r"views +│ 5 in 2 processes, 3 in the neediest ", said[0])
 
 
 def test_as_typed(photos: Path, tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import torch.distributed as dist
 from tests.training.processes import apart
 from vggt3 import checks
 from vggt3.distributed import World
-from vggt3.inference import ranks
+from vggt3.inference import ranks, watch
 from vggt3.inference.options import RunOptions
 from vggt3.inference.ranks import Crew, joined
 from vggt3.inference.watch import Watch
@@ -53,9 +56,26 @@ def dies(crew: Crew) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def dies_and_the_others_fall_over_it(crew: Crew) -> None:
+    """As where a GPU was waiting for it."""
+    dies(crew)
+    time.sleep(0.5)
+    raise RuntimeError("NCCL communicator was aborted")
+
+
 def first_dies(crew: Crew) -> None:
     if crew.world.rank == 0:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_and_all_are_told_to_stop(crew: Crew) -> None:
+    """As under torchrun, which stops those that are left."""
+    others = [pid for pid in crew.world.exchange(os.getpid()) if pid != os.getpid()]
+    if crew.world.rank == 1:
+        for pid in others:
+            os.kill(pid, signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5)
 
 
 def fails(crew: Crew) -> None:
@@ -71,6 +91,8 @@ def all_fail(crew: Crew) -> None:
     ("act", "gone", "told"),
     [
         (dies, 1, "the end of its process"),
+        (dies_and_all_are_told_to_stop, 1, "the end of its process"),
+        (dies_and_the_others_fall_over_it, 1, "the end of its process"),
         (first_dies, 0, "the end of its process"),
         (fails, 1, "OSError: no room left"),
     ],
@@ -99,8 +121,8 @@ def stuck(folder: Path, act: str) -> None:
     sys.stderr = (folder / f"stderr-{os.environ['RANK']}").open("w")
     dist.init_process_group("gloo")
     world = World.current()
-    watch = Watch(world, silence=1.5, grace=0.3)
-    watch.undo.append(lambda: say(folder, "undone"))
+    watching = Watch(world, silence=1.5 if act == "hangs" else 60, grace=0.3)
+    watching.undo.append(lambda: say(folder, "undone"))
     world.exchange(None)
     if world.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL if act == "dies" else signal.SIGSTOP)
@@ -132,6 +154,34 @@ def test_leaving_in_peace_alarms_nobody(tmp_path: Path) -> None:
     assert apart(2, in_peace, tmp_path) == [0, 0]
     assert heard(tmp_path, 0) == "2 cpu True (0, 3)\nleft"
     assert heard(tmp_path, 1) == "2 cpu False (3, 5)\nleft"
+
+
+def test_strangers_at_the_door_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever knows the word that only ranks have been told is let in."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    told: queue.Queue[Any] = queue.Queue()
+
+    class First(World):
+        def exchange(self, value: Any) -> list[Any]:
+            port, _ = value
+            with socket.create_connection(("127.0.0.1", port)) as stranger:
+                stranger.sendall(b"\xff" * 41)
+            told.put(value)
+            return [value]
+
+    class Second(World):
+        def exchange(self, value: Any) -> list[Any]:
+            return [told.get(timeout=30), value]
+
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(watch._meet, Second(1, 2))
+        found = watch._meet(First(0, 2))
+        peers = found | other.result(timeout=30)
+    assert sorted(peers) == [0, 1]
+    peers[0].sendall(b"here")
+    assert peers[1].recv(4) == b"here"
+    for peer in peers.values():
+        peer.close()
 
 
 def test_alone_there_is_nothing_to_join(monkeypatch: pytest.MonkeyPatch) -> None:

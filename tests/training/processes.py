@@ -30,7 +30,7 @@ def apart(
 ) -> list[int | None]:
     """The same, but nobody stops them when one fails: their exit codes, when those (by default
     all) have ended that are waited for."""
-    multiprocessing.set_forkserver_preload([work.__module__, "torch._dynamo"])
+    multiprocessing.set_forkserver_preload([work.__module__])
     server, port = multiprocessing.get_context("forkserver"), free_port()
     started = [
         server.Process(target=_run, args=(rank, size, port, work, given)) for rank in range(size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -109,9 +108,9 @@ def _work(
         return "plan", _plan(work, bars).describe()
     found, reading = _read(work, bars)
     paths = [photo.path for photo in found.photos]
-    with staged_together(work.crew.world, work.output, overwrite, keep=paths) as folder:
-        if work.crew.watch is not None:
-            work.crew.watch.undo.append(partial(shutil.rmtree, folder.parent, ignore_errors=True))
+    watch = work.crew.watch
+    undo = None if watch is None else watch.undo
+    with staged_together(work.crew.world, work.output, overwrite, paths, undo) as folder:
         return f"{work.output}", _run(work, found, folder, reading, bars)
 
 

@@ -115,7 +115,7 @@ class Engine:
 
     def plan(self, views: Views) -> Plan:
         """How ``views`` would be computed; raises PlanError where they do not fit."""
-        return self._plans(self._shares(views), self.options.wishes)[self.world.rank]
+        return self._plans(_sizes(self._held(views)), self.options.wishes)[self.world.rank]
 
     def plan_sizes(self, sizes: Sequence[tuple[int, int]]) -> Plan:
         """The same for a scene's views of these (height, width), before any is read. Of several
@@ -136,9 +136,9 @@ class Engine:
             self._made = {key: made}
         return self._made[key]
 
-    def _shares(self, views: Views) -> list[list[tuple[int, int]]]:
-        """(height, width) of every rank's views, in the order of their groups."""
-        return self.world.exchange([group.size for group in views.groups for _ in group.ids])
+    def _held(self, views: Views) -> list[dict[int, tuple[int, int]]]:
+        """For every rank, (height, width) by id of its views, in the order of their groups."""
+        return self.world.exchange({i: group.size for group in views.groups for i in group.ids})
 
     @torch.inference_mode()
     def run(
@@ -160,12 +160,13 @@ class Engine:
             PlanError: the scene does not fit the memory allowed, or memory ran out twice.
             RankError: another rank is gone.
         """
-        shares = self._shares(views)
+        held = self._held(views)
+        shares = _sizes(held)
         plans = [plan] if plan else self._plans(shares, self.options.wishes)
         plan = plan or plans[self.world.rank]
         once, most = _Once(sink), max(max(Counter(share).values(), default=0) for share in shares)
         try:
-            return self._run(views, once, observe, plan)
+            return self._run(views, once, observe, plan, held)
         except torch.OutOfMemoryError as error:
             told = str(error).partition(". ")[0]
             checks.require(
@@ -180,7 +181,7 @@ class Engine:
         halved = self._plans(shares, neediest(plans).halved(most))[self.world.rank]
         chunk = min(plan.chunk, most)
         try:
-            outcome = self._run(views, once, observe, halved)
+            outcome = self._run(views, once, observe, halved, held)
         except torch.OutOfMemoryError as error:
             checks.fail(
                 f"the plan for {plan.views} views",
@@ -192,7 +193,14 @@ class Engine:
         note = f"out of memory with {chunk} views at a time; done again with {halved.chunk}"
         return replace(outcome, notes=(note,))
 
-    def _run(self, views: Views, sink: Sink, observe: Observer, plan: Plan) -> Outcome:
+    def _run(
+        self,
+        views: Views,
+        sink: Sink,
+        observe: Observer,
+        plan: Plan,
+        held: Sequence[dict[int, tuple[int, int]]],
+    ) -> Outcome:
         host, copies = HostMemory(self.device), Copies(self.device)
         out = Handover(sink, copies)
         chunked = views.chunked(plan.chunk)
@@ -208,7 +216,9 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         try:
-            outcome = self._stages(chunked, features, conduct, out, plan)
+            # In here ranks meet only where they tell each other too that they are well.
+            sizes = {i: size for share in held for i, size in share.items()}
+            outcome = self._stages(chunked, features, conduct, out, plan, sizes)
             if host.pinned and host.taken:
                 outcome.seconds["pinning"] = host.seconds
             self.world.agree()
@@ -223,14 +233,20 @@ class Engine:
             copies.finish()
 
     def _stages(
-        self, chunked: Views, features: Features, conduct: Conduct, out: Handover, plan: Plan
+        self,
+        chunked: Views,
+        features: Features,
+        conduct: Conduct,
+        out: Handover,
+        plan: Plan,
+        sizes: dict[int, tuple[int, int]],
     ) -> Outcome:
         clock = Clock(self.device)
         with clock.stage("layers"):
             trunk = self.model.read(chunked, conduct)
         with clock.stage("cameras"):
             pose = self.model.poses(trunk)[-1][0]  # [V, 9]
-            cameras = self._cameras(pose, self._sizes(chunked))
+            cameras = self._cameras(pose, tuple(sizes[i] for i in range(chunked.total)))
             out.sink.cameras(cameras)
         with clock.stage("heads"):
             here = cameras.camera_from_world.to(self.device), cameras.intrinsics.to(self.device)
@@ -248,12 +264,6 @@ class Engine:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _sizes(self, views: Views) -> tuple[tuple[int, int], ...]:
-        """(height, width) of all ranks' views, in scene order."""
-        own = {i: group.size for group in views.groups for i in group.ids}
-        by_id = {i: size for share in self.world.exchange(own) for i, size in share.items()}
-        return tuple(by_id[i] for i in range(views.total))
 
     def _cameras(self, pose: Tensor, sizes: tuple[tuple[int, int], ...]) -> Cameras:
         """Decode each view's pose at its own size, on the CPU in fp32.
@@ -285,6 +295,10 @@ class Engine:
             confidence = maps.depth_confidence[0]
         found = (maps.depth[0], maps.depth_confidence[0], points, confidence)
         return found[0].float(), found[1].float(), found[2].float(), found[3].float()
+
+
+def _sizes(held: Sequence[dict[int, tuple[int, int]]]) -> list[list[tuple[int, int]]]:
+    return [list(share.values()) for share in held]
 
 
 def _pieces(

@@ -115,7 +115,7 @@ class Plan:
         return rows
 
     def _views(self) -> str:
-        several = f" in {self.processes} processes, {self.own} in the one that needs most"
+        several = f" in {self.processes} processes, {self.own} in the neediest"
         return str(self.views) + (several if self.processes > 1 else "")
 
 

@@ -19,7 +19,7 @@ from vggt3 import checks
 from vggt3.distributed import ALONE, World
 from vggt3.inference.agreement import Agreeing
 from vggt3.inference.options import RunOptions, neighbours
-from vggt3.inference.watch import Watch
+from vggt3.inference.watch import Problem, Watch
 
 TO_JOIN = timedelta(minutes=10)
 """For all processes to come."""
@@ -99,7 +99,7 @@ def _heed_sigterm(world: World, watch: Watch) -> Any:
     def heed(number: int, frame: object) -> None:
         if sys.exc_info()[0] is not None:
             return  # leaving already
-        found = watch.wait(0.0, ("lost", "failed"))
+        found = watch.wait(0.0, _is_grave)
         if found is not None:
             raise found.error(world)
         sys.exit(128 + number)
@@ -113,20 +113,23 @@ def _explained(error: BaseException, world: World, watch: Watch) -> BaseExceptio
     """What this process should say it ends with: the others hear of it, or it is of them."""
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         watch.tell("stopped", "a signal that stopped it")
-        found = watch.wait(TO_HEAR, ("lost", "failed"))  # for torchrun stops those that are left
+        found = watch.wait(TO_HEAR, _is_grave)  # for torchrun stops those that are left
         return found.error(world) if found else error
-    if isinstance(error, checks.RankError):
-        found = watch.wait(TO_HEAR, ("lost", "failed")) or watch.wait(0.0, ("stopped",))
+    own = isinstance(error, (checks.InputError, OSError))  # what nobody else can have caused
+    if isinstance(error, checks.RankError) or (not own and watch.wait(0.0, _is_grave)):
+        found = watch.wait(TO_HEAR, _is_grave) or watch.wait(0.0, lambda problem: True)
         return found.error(world) if found else error
     told = (
         str(error) if isinstance(error, checks.InputError) else f"{type(error).__name__}: {error}"
     )
     watch.tell("failed", told)
-    if world.rank:
-        first = watch.wait(TO_HEAR, ("lost", "failed"))
-        if first and (first.rank, first.told) == (0, told):
-            return SystemExit(getattr(error, "exit_code", 1))  # said by the first process
+    if world.rank and watch.wait(TO_HEAR, lambda p: p.rank < world.rank and p.told == told):
+        return SystemExit(getattr(error, "exit_code", 1))  # said by the first process
     return error
+
+
+def _is_grave(problem: Problem) -> bool:
+    return problem.grave
 
 
 def _device(run: RunOptions) -> str:

@@ -26,7 +26,7 @@ BEAT = 1.0
 """Seconds between two signs of life."""
 SILENCE = 60.0
 """Seconds without a sign after which a process counts as gone (its machine may be)."""
-GRACE = 5.0
+GRACE = 10.0
 """Seconds for a process to leave by itself what it shared, once another is gone."""
 
 
@@ -37,6 +37,11 @@ class Problem(NamedTuple):
     kind: str
     """lost, failed, or stopped (from outside)."""
     told: str
+
+    @property
+    def grave(self) -> bool:
+        """Whether it came by itself."""
+        return self.kind in ("lost", "failed")
 
     def error(self, world: World) -> checks.RankError:
         """For those that are left."""
@@ -71,12 +76,12 @@ class Watch:
         """Let the others know what happened to this process."""
         self._send({"rank": self.world.rank, "kind": kind, "told": told})
 
-    def wait(self, seconds: float, kinds: tuple[str, ...]) -> Problem | None:
-        """The first problem of other processes of these kinds; None where none comes in time, or
-        all have problems of other kinds."""
+    def wait(self, seconds: float, wanted: Callable[[Problem], bool]) -> Problem | None:
+        """The first problem ``wanted`` of other processes; None where none comes in time, or all
+        have others."""
         until = time.monotonic() + seconds
         while True:
-            found = [problem for problem in self.problems if problem.kind in kinds]
+            found = [problem for problem in self.problems if wanted(problem)]
             everyone = len({problem.rank for problem in self.problems}) == self.world.size - 1
             if found or everyone or time.monotonic() > until:
                 return found[0] if found else None
@@ -179,13 +184,20 @@ def _meet(world: World) -> dict[int, socket.socket]:
         world.exchange((server.getsockname()[1], word))
         while len(found) < world.size - 1:
             peer, _ = server.accept()
-            peer.settimeout(SILENCE)
-            said = peer.recv(len(word) + 9, socket.MSG_WAITALL).decode(errors="replace").split()
-            if len(said) == 2 and secrets.compare_digest(said[0], word):
-                found[int(said[1])] = _ready(peer)
+            said = _introduction(peer, len(word) + 9)
+            if secrets.compare_digest(said[: len(word)], word.encode()):
+                found[int(said[len(word) :])] = _ready(peer)
             else:
                 peer.close()  # a stranger
     return found
+
+
+def _introduction(peer: socket.socket, length: int) -> bytes:
+    """The first words of whoever connects; nothing where they do not come."""
+    peer.settimeout(SILENCE / 4)
+    with contextlib.suppress(OSError):
+        return peer.recv(length, socket.MSG_WAITALL)
+    return b""
 
 
 def _ready(peer: socket.socket) -> socket.socket:

@@ -139,7 +139,7 @@ class SceneWriter:
         for path in points:
             self._cloud.load(path)
         for path in (*parts, *points):
-            path.unlink()
+            path.unlink(missing_ok=True)  # one may have become the archive
         return self._write(cameras)
 
     def _names_by_size(self) -> list[str]:

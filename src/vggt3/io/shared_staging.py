@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from vggt3 import checks
@@ -20,35 +20,52 @@ def staged_together(
     out: str | os.PathLike[str],
     overwrite: bool = False,
     keep: Sequence[Path] = (),
+    undo: list[Callable[[], object]] | None = None,
 ) -> Iterator[Path]:
     """:func:`~vggt3.io.staging.staged` for several processes that see one disk.
 
     The first makes the folder and puts it in its place when all have left the block; where one
-    fails, whoever is left removes it.
+    fails, whoever is left removes it. How to do that is put into ``undo``, for whoever must end
+    this process without leaving the block.
 
     Raises:
         InputError: as for one process, on all of them; or one does not see the folder.
     """
     stack = ExitStack()
 
-    def make() -> Path | None:
-        return stack.enter_context(staged(out, overwrite, keep)) if world.rank == 0 else None
+    def make() -> tuple[Path, list[Path]] | None:
+        if world.rank:
+            return None
+        place = Path(os.path.realpath(Path(out).expanduser()))
+        missing = [folder for folder in place.parents if not folder.exists()]
+        return stack.enter_context(staged(out, overwrite, keep)), missing
 
     with stack:
-        partial = world.agreed(make)[0]
-        assert partial is not None
+        made = world.agreed(make)[0]
+        assert made is not None
+        partial, missing = made
+        if undo is not None:
+            undo.append(lambda: _remove(partial.parent, missing))
         try:
             world.agreed(lambda: _check_seen(out, partial))
             yield partial
             world.exchange(None)
         except BaseException as error:
             # Not the first one's task alone: it may be the one that is gone.
-            shutil.rmtree(partial.parent, ignore_errors=True)
+            _remove(partial.parent, missing)
             if isinstance(error, OSError) and error.errno is not None and error.filename is None:
                 where = f"{out} (nothing was kept)"
                 raise OSError(error.errno, error.strerror, where) from error
             raise
         world.agreed(stack.close)
+
+
+def _remove(shelter: Path, made: Sequence[Path]) -> None:
+    """All that was made. Others may be at it too: whoever comes last finds the rest."""
+    shutil.rmtree(shelter, ignore_errors=True)
+    with suppress(OSError):
+        for folder in made:  # deepest first
+            folder.rmdir()
 
 
 def _check_seen(out: str | os.PathLike[str], partial: Path) -> None:

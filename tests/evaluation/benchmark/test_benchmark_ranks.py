@@ -51,7 +51,7 @@ def test_rows_of_two_processes(tmp_path: Path) -> None:
     one, five = read_rows(out)
     for row, own in ((one, 1), (five, 3)):
         assert row.facts["world"] == 2 and row.seconds and row.facts["flops"]
-        told = f"{row.views} in 2 processes, {own} in the one that needs most"
+        told = f"{row.views} in 2 processes, {own} in the neediest"
         assert row.facts["plan"]["views"] == told
         share = row.facts["flops"] / row.seconds / row.facts["matmul_flops_per_second"]
         assert row.facts["matmul_share"] == pytest.approx(share)

@@ -179,6 +179,8 @@ class Benchmark:
             fits = not isinstance(error, checks.PlanError)
             problem = f"does not {'run' if fits else 'fit'}: {error}"
         except (MemoryError, torch.OutOfMemoryError) as error:
+            if self.world.size > 1 and isinstance(error, MemoryError):
+                raise  # the others do not know of it
             problem = f"out of memory in spite of the plan: {str(error).partition(chr(10))[0]}"
         else:
             flops = self._flops(task)

@@ -29,15 +29,21 @@ def join_archives(
     """Write the archive that one process would have written with its views in ``order``.
 
     The records of ``parts`` (of :class:`~vggt3.io.export.scene_npz.SceneArchiveWriter`) are copied
-    byte for byte, by the kernel where it can; only the table of contents is made anew.
+    byte for byte, by the kernel where it can; only the table of contents is made anew. The first
+    part becomes the archive itself where all that it holds comes first.
     """
-    pieces = {name: piece for part in parts for name, piece in _pieces(part).items()}
-    with target.open("wb") as out, zipfile.ZipFile(out, "w") as joined:
+    own = [_pieces(part) for part in parts]
+    pieces = {name: piece for found in own for name, piece in found.items()}
+    there = list(own[0]) if list(own[0]) == list(order[: len(own[0])]) else []
+    if there:
+        parts[0].rename(target)
+    with target.open("r+b" if there else "wb") as out, zipfile.ZipFile(out, "w") as joined:
         place = 0
-        for name in order:
+        for n, name in enumerate(order):
             piece = pieces[name]
-            with piece.part.open("rb") as file:
-                _copy(file, piece.start, piece.stop, out, place)
+            if n >= len(there):
+                with piece.part.open("rb") as file:
+                    _copy(file, piece.start, piece.stop, out, place)
             for member in piece.members:
                 member.header_offset += place - piece.start
                 joined.filelist.append(member)
