@@ -203,3 +203,14 @@ def test_a_closed_pipe_is_quiet() -> None:
     os.close(writer)
     assert done.stderr == ""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize("command", ["map", "export", "evaluate", "demo", "ablate"])
+def test_what_one_process_writes_is_not_started_by_several(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cli.main([command, "x"]) == 2
+    told = capsys.readouterr().err
+    assert f"vggt3 {command} must be one process (reconstruct, " in told
+    assert "2 of torchrun's" in told

@@ -32,12 +32,15 @@ class Entry(NamedTuple):
     """What it does, in one line."""
     takes_argv: bool = False
     """The target parses its own arguments: it is called with the list of them."""
+    shared: bool = False
+    """Several processes of torchrun may do it together."""
 
 
 COMMANDS: Mapping[str, Entry] = {
     "reconstruct": Entry(
         "vggt3.commands.reconstruct:reconstruct",
         "turn photos or a video into cameras, depth maps and a point cloud",
+        shared=True,
     ),
     "export": Entry(
         "vggt3.commands.export:export",
@@ -90,6 +93,7 @@ COMMANDS: Mapping[str, Entry] = {
     "benchmark": Entry(
         "vggt3.commands.benchmark:benchmark",
         "measure time, memory and operations of every backend and number of views",
+        shared=True,
     ),
     "ablate": Entry(
         "vggt3.commands.ablate:ablate",
@@ -149,6 +153,8 @@ def prepare(args: Sequence[str]) -> Prepared:
     target, prog = _load(entry.target), f"vggt3 {name}"
     if entry.takes_argv:
         return partial(target, rest)
+    if not entry.shared:
+        _check_alone(prog)
     if isinstance(target, Mapping):
         if rest[:1] in (["-h"], ["--help"]):
             return partial(_show, _group_help(prog, entry, target), sys.stdout, 0)
@@ -159,6 +165,14 @@ def prepare(args: Sequence[str]) -> Prepared:
     from vggt3.commands.parsing import CommandParser
 
     return partial(target, **CommandParser(target, prog).parse(rest))
+
+
+def _check_alone(prog: str) -> None:
+    """Raise UsageError where torchrun started several processes: each would write the same."""
+    started = os.environ.get("WORLD_SIZE", "1")
+    shared = [name for name, entry in COMMANDS.items() if entry.shared or entry.takes_argv]
+    told = f"be one process ({', '.join(shared)} are what several share)"
+    checks.require(started in ("", "1"), prog, told, f"{started} of torchrun's")
 
 
 def help_text() -> str:

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from vggt3 import checks
 from vggt3.commands.map_scene import (
-    check_alone,
     half_error,
     notes,
     open_for,
@@ -56,7 +55,6 @@ def extend(
         half: Store states and camera tokens as float16; prints what that changes.
         limit: Bytes that the scene's memory may take, such as 4G. Only softmax grows with photos.
     """
-    check_alone("extend")
     place = output or scene
     checks.require(
         overwrite or output is not None, "--output", "be given (or --overwrite)", "nothing"

@@ -10,7 +10,6 @@ from typing import Annotated
 
 from vggt3.commands.map_scene import (
     Rows,
-    check_alone,
     check_confidence,
     notes,
     open_for,
@@ -66,7 +65,6 @@ def localize(
         fast_head: Let photos see the map in the camera head, but not the map the photo; for large
             maps many times fewer operations, slightly other poses.
     """
-    check_alone("localize")
     check_out(output, overwrite)
     known = SceneMemory.load(scene)
     aligned = None if reference is None else align(known, read_reference(reference))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import replace
@@ -54,7 +53,6 @@ def map_scene(
         half: Store states and camera tokens as float16, half the size; prints what that changes.
         limit: Bytes that the scene's memory may take, such as 4G. Only softmax grows with photos.
     """
-    check_alone("map")
     check_scene_path(output, overwrite)
     loaded = open_model(model, run.resolve_device())
     engine = SceneEngine(loaded.model, run)
@@ -75,13 +73,6 @@ def map_scene(
     rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
     notes(found, loaded, scene)
     print_table(str(output), rows)
-
-
-def check_alone(command: str) -> None:
-    """Raise UsageError where torchrun started several processes: each would write the same."""
-    started = os.environ.get("WORLD_SIZE", "1")
-    told = "be one process (reconstruct is what several share)"
-    checks.require(started in ("", "1"), f"vggt3 {command}", told, f"{started} of torchrun's")
 
 
 def _source(photos: list[str]) -> str | list[str]:
