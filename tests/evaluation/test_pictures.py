@@ -32,7 +32,9 @@ def same(a: ExamScene, b: ExamScene) -> bool:
 def test_cache_and_processes_give_the_same_pictures(tmp_path: Path) -> None:
     plain = list(Pictures(small()).each(TASKS))
     assert [scene.index for scene in plain] == [index for _, index in TASKS]
+    threads = torch.get_num_threads()
     filled = list(Pictures(small(), tmp_path, workers=1).each(TASKS))
+    assert torch.get_num_threads() == threads
     kept = list(Pictures(small(), tmp_path).each(TASKS))
     for one, two, three in zip(plain, filled, kept, strict=True):
         assert same(one, two) and same(one, three)

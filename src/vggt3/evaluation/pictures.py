@@ -7,6 +7,7 @@ import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -72,9 +73,12 @@ class Pictures:
             return
         waiting: deque[Future[tuple[int, Arrays]]] = deque()
         left = iter(tasks)
-        with ProcessPoolExecutor(
-            self.workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
+        with (
+            _leaving_cores(self.workers),
+            ProcessPoolExecutor(
+                self.workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool,
+        ):
             try:
                 for task in left:
                     waiting.append(pool.submit(self.arrays, task))
@@ -84,6 +88,18 @@ class Pictures:
                     yield _scene(*waiting.popleft().result())
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _leaving_cores(workers: int) -> Iterator[None]:
+    """This process's own threads are as many as the workers leave cores: threads that wait for
+    each other while others have the cores take minutes for what takes a second."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, (os.cpu_count() or 1) - workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _arrays(scene: ExamScene) -> Arrays:
