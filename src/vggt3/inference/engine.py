@@ -246,7 +246,7 @@ class Engine:
             trunk = self.model.read(chunked, conduct)
         with clock.stage("cameras"):
             pose = self.model.poses(trunk)[-1][0]  # [V, 9]
-            cameras = self._cameras(pose, tuple(sizes[i] for i in range(chunked.total)))
+            cameras = self.decode(pose.cpu(), [sizes[i] for i in range(chunked.total)])
             out.sink.cameras(cameras)
         with clock.stage("heads"):
             here = cameras.camera_from_world.to(self.device), cameras.intrinsics.to(self.device)
@@ -265,21 +265,24 @@ class Engine:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _cameras(self, pose: Tensor, sizes: tuple[tuple[int, int], ...]) -> Cameras:
-        """Decode each view's pose at its own size, on the CPU in fp32.
+    def decode(
+        self,
+        pose: Tensor,  # [N, 9] what the camera head says, on any device
+        sizes: Sequence[tuple[int, int]],  # (height, width) of each of the N views
+    ) -> Cameras:
+        """Cameras in fp32 where ``pose`` lies, pixels counted from the corner of the first.
 
         Heads whose pixels are whole numbers (``pixel_offset`` 0) have the ray of pixel 0 where
         ours has its corner: their principal point is half a pixel further in ours.
         """
-        rows = pose.float().cpu()
-        camera_from_world = rows.new_empty(len(sizes), 3, 4)
-        intrinsics = rows.new_empty(len(sizes), 3, 3)
-        for size in set(sizes):
-            of_size = torch.tensor([n for n, own in enumerate(sizes) if own == size])
-            found = decode_pose(rows[of_size], size)
-            camera_from_world[of_size], intrinsics[of_size] = found
+        rows, different = pose.float(), list(dict.fromkeys(sizes))
+        # Of one size, nothing is sent to the device, so nothing waits for it.
+        poses, intrinsics = decode_pose(rows, different[0])
+        for size in different[1:]:
+            places = [n for n, own in enumerate(sizes) if own == size]
+            poses[places], intrinsics[places] = decode_pose(rows[places], size)
         intrinsics[:, :2, 2] += PIXEL_CENTRE - self.model.config.pixel_offset
-        return Cameras(camera_from_world, intrinsics, sizes)
+        return Cameras(poses, intrinsics, tuple(sizes))
 
     def _maps(
         self, maps: DenseMaps, group: ViewGroup, cameras: tuple[Tensor, Tensor]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from vggt3.attention.base import Backend, Context
 from vggt3.attention.registry import LayerSpec
 from vggt3.attention.rope import Rope
-from vggt3.geometry.camera import decode_pose
-from vggt3.inference.engine import PIXEL_CENTRE, Engine
+from vggt3.inference.engine import Engine
 from vggt3.inference.identity import ModelIdentity, identity_of
 from vggt3.inference.options import RunOptions
 from vggt3.model.scene import Memory
 from vggt3.model.vggt3 import VGGT3
-from vggt3.types import Cameras
 
 
 class SceneEngine(Engine):
@@ -50,21 +46,6 @@ class SceneEngine(Engine):
         return replace(
             memory, states=tuple(states), camera_tokens=memory.camera_tokens.to(self.device)
         )
-
-    def decode(
-        self,
-        pose: Tensor,  # [N, 9] what the camera head says, on any device
-        sizes: Sequence[tuple[int, int]],  # (height, width) of each of the N views
-    ) -> Cameras:
-        """Cameras in fp32 where ``pose`` lies, pixels counted from the corner of the first."""
-        rows, different = pose.float(), list(dict.fromkeys(sizes))
-        # Of one size, nothing is sent to the device, so nothing waits for it.
-        poses, intrinsics = decode_pose(rows, different[0])
-        for size in different[1:]:
-            places = [n for n, own in enumerate(sizes) if own == size]
-            poses[places], intrinsics[places] = decode_pose(rows[places], size)
-        intrinsics[:, :2, 2] += PIXEL_CENTRE - self.model.config.pixel_offset
-        return Cameras(poses, intrinsics, tuple(sizes))
 
 
 def _written_types(attn: Backend, special: int, device: torch.device) -> dict[str, torch.dtype]:
