@@ -32,15 +32,19 @@ def parts(config: ModelConfig) -> dict[str, int]:
 
 
 def dense_flops(config: ModelConfig, side: int) -> int:
-    """Operations (two a multiply-add) of both dense heads on one view."""
+    """Operations (two a multiply-add) of both dense heads on one view more: where a pixel is in
+    the image passes through a convolution once, whatever the number of views."""
+    found = []
     with torch.device("meta"):
         model = VGGT3.build(config, "softmax")
         tokens = config.special + (side // 14) ** 2
-        features = tuple(torch.empty(1, 1, tokens, 2 * config.width) for _ in range(4))
-        group = ViewGroup(torch.empty(1, 1, 3, side, side), (0,))
-        with FlopCounterMode(display=False) as counter:
-            model.dense(features, group)
-    return int(counter.get_total_flops())
+        for views in (1, 2):
+            features = tuple(torch.empty(1, views, tokens, 2 * config.width) for _ in range(4))
+            group = ViewGroup(torch.empty(1, views, 3, side, side), tuple(range(views)))
+            with FlopCounterMode(display=False) as counter:
+                model.dense(features, group)
+            found.append(int(counter.get_total_flops()))
+    return found[1] - found[0]
 
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS.keys())
