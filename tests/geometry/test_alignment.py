@@ -124,3 +124,11 @@ def test_wrong_shapes_are_said() -> None:
         umeyama(cloud(1, 4), cloud(1, 4), torch.ones(4))
     with pytest.raises(DataError, match="at least 3, got 2"):
         umeyama(cloud(1, 4), cloud(1, 4), torch.tensor([[1.0, 1, 0, 0]]))
+
+
+def test_one_place_away_from_the_origin_is_known_in_spite_of_rounding() -> None:
+    place = torch.tensor([0.1, 0.7, 1.3]).expand(5, 3)
+    with pytest.raises(DataError, match="in one place"):
+        umeyama(place, torch.rand(5, 3))
+    with pytest.raises(DataError, match="in one place"):
+        umeyama(torch.rand(5, 3), place)

@@ -15,6 +15,8 @@ from vggt3 import checks
 
 DEGENERATE = 1e-12
 """Second over first singular value of the covariance below which points are on one line."""
+STILL = 1e-9
+"""Spread of points, over their distance from the origin, below which they are in one place."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ def umeyama(
 
     left, singular, right = torch.linalg.svd(covariance)
     flat = singular[..., 1] <= DEGENERATE * singular[..., 0]
+    for centred, mean in ((source_centred, source_mean), (target_centred, target_mean)):
+        # What is left of points in one place is rounding, which points anywhere.
+        spread = (share * (centred * centred).sum(-1)).sum(-1).sqrt()
+        flat = flat | (spread <= STILL * mean.norm(dim=-1).squeeze(-1))
     checks.require(
         not bool(flat.any()),
         "points to align",
