@@ -85,6 +85,7 @@ def test_validate_test_and_predict(
         capsys.readouterr()
         assert fit(tmp_path / command, *words, command=command) == 0
         assert "auc@30" in capsys.readouterr().out
+        assert not (tmp_path / command).exists(), "a score leaves nothing behind"
     assert fit(tmp_path / "predict", *words, command="predict") == 0
     found = load_file(tmp_path / "predict" / "predictions" / "batch-0000.safetensors")
     assert found["depth"].shape == found["true_depth"].shape == (1, 3, 28, 28)

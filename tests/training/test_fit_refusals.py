@@ -44,6 +44,7 @@ def told(capsys: pytest.CaptureFixture[str], output: Path, *words: str, code: in
         (["--optimizer.method", "moon"], "did you mean 'muon'?"),
         (["--share-views", "2"], "--share-views must be -1 or divide the number of processes, 1"),
         (["--share-views", "0"], "--share-views must be -1 or divide"),
+        (["--trainer.max_steps", "0"], "--trainer.max_steps must be above 0, or -1 for no end"),
     ],
 )
 def test_a_wrong_word(
@@ -56,6 +57,7 @@ def test_a_wrong_word(
 @pytest.mark.parametrize(
     ("content", "line"),
     [
+        ({"data": 5}, "must hold settings for data, got 5"),
         ({"optimizer": {"lrr": 1}}, "'optimizer.lrr' (did you mean 'optimizer.lr'?)"),
         ({"optimiser": {"lr": 1}}, "(did you mean 'optimizer"),
         ({"trainer": {"max_steps": 1, "max_epoch": 2}}, "(did you mean 'trainer.max_epochs'?)"),
@@ -154,3 +156,30 @@ def test_a_full_disk_leaves_the_old_checkpoint(
     assert "No space left on device; the earlier one is kept" in line
     assert path.read_bytes() == before
     assert [f.name for f in tmp_path.glob(".*.ckpt")] == []
+
+
+def test_a_trained_file_is_not_written_over(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Also where its checkpoint has been removed to save room."""
+    own = tmp_path / "backbone.linear.safetensors"
+    own.write_text("mine")
+    line = told(capsys, tmp_path, *TINY, *ONE, "--attention", "linear")
+    assert line.endswith("(--overwrite starts over), got backbone.linear.safetensors")
+    assert own.read_text() == "mine"
+
+
+def test_predictions_of_two_runs_are_not_mixed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stale = tmp_path / "predictions" / "batch-0007.safetensors"
+    stale.parent.mkdir()
+    stale.write_text("earlier")
+    words = [*TINY, "--attention", "linear"]
+    capsys.readouterr()
+    assert fit(tmp_path, *words, command="predict", debug=False) == 2
+    assert "--overwrite replaces them), got 1, such as batch-0007" in capsys.readouterr().err
+    assert fit(tmp_path, *words, "--overwrite", command="predict") == 0
+    assert not stale.exists() and (stale.parent / "batch-0000.safetensors").is_file()
+    (stale.parent / "notes.txt").write_text("mine")
+    assert fit(tmp_path, *words, "--overwrite", command="predict", debug=False) == 2

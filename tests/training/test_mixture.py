@@ -86,6 +86,18 @@ def test_views_without_depth_are_left_out(root: Path, tmp_path: Path) -> None:
     assert "nrgbd: 1 views without depth or camera are left out" in notes and said == []
 
 
+def test_a_scene_without_depth_is_not_what_is_held_out(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_nrgbd(tmp_path / "new", drawn(views=3))
+        (tmp_path / "new/whiteroom").rename(tmp_path / name)
+    for depth in (tmp_path / "b/depth").iterdir():
+        depth.unlink()
+    found = read_sets([Source("nrgbd", 1, tmp_path)], 0.3, tmp_path / "cache")
+    assert found is not None and (part := found.parts[0]) is not None
+    assert [scene.name for scene in (*part.learned, *part.held_out)] == ["a", "a"]
+    assert any("nothing is held out" in note for note in found.check(RECIPES))
+
+
 def test_batches_are_mixed_by_weight(root: Path) -> None:
     scenes = mixture(root, weight=3)
     kinds = []

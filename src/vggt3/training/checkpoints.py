@@ -10,7 +10,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,14 @@ class Facts:
     """What moved the weights."""
     spread: bool = False
     """Whether the optimizer's sums were spread over processes: they are then numbered anew."""
+    step: int = 0
+    """Steps that were done, where a checkpoint was read."""
 
     def to_data(self) -> dict[str, str | int]:
         """Plain data for the checkpoint."""
         layers = [[spec.name, dict(spec.options)] for spec in self.layers]
-        return {**asdict(self), "layers": json.dumps(layers), "format": FORMAT}
+        facts = {name: value for name, value in asdict(self).items() if name != "step"}
+        return {**facts, "layers": json.dumps(layers), "format": FORMAT}
 
     @property
     def backends(self) -> str:
@@ -90,7 +93,8 @@ def read(path: Path) -> Facts:
         classes = [v for k, v in dict(hyperparameters).items() if "class_path" in str(k)]
         told = f"one whose hyperparameters name {classes[0]}" if classes else "hyperparameters"
         checks.fail(name, "be a checkpoint that names no class", told, error=checks.DataError)
-    return _facts(name, stored.get(KEY))
+    step = stored.get("global_step")
+    return replace(_facts(name, stored.get(KEY)), step=step if isinstance(step, int) else 0)
 
 
 def _facts(name: str, data: Any) -> Facts:

@@ -34,7 +34,7 @@ from vggt3.training import checkpoints, settings, sharding
 from vggt3.training.curriculum import parse_recipes
 from vggt3.training.data import ProceduralData
 from vggt3.training.fit import Fitting
-from vggt3.training.keeping import LAST, Files, Keeper, Lines, Predictions
+from vggt3.training.keeping import PREDICTIONS, Files, Keeper, Lines, Predictions
 from vggt3.training.mixture import read_sets
 from vggt3.training.module import LearningOptions
 from vggt3.training.optimizer import OptimizerOptions
@@ -198,7 +198,8 @@ class FitCLI(LightningCLI):
         self.datamodule = ProceduralData(self.scenes.counts(), look, bank, read)
         whole = learning.train != "adapter" or self.choice.preset is not None
         self.files = Files(self.output, whole)
-        self.lines = Lines(given.report_every, self.output / "log.txt")
+        log = self.output / "log.txt" if self.command == "fit" else None
+        self.lines = Lines(given.report_every, log)
         self.trainer_defaults["callbacks"] = [self.lines]
         if self.command == "fit":
             self.trainer_defaults["callbacks"].append(
@@ -273,17 +274,38 @@ class FitCLI(LightningCLI):
         """Refuse to write over an earlier fit by accident.
 
         Raises:
-            UsageError: there is a checkpoint, and nothing says to go on or to replace it.
+            UsageError: there is a checkpoint or a trained file, and nothing says to go on or to
+                replace it.
         """
         last = self.files.last()
         fresh = self.resumed is None and not self.config_init.overwrite
-        if fresh and self.trainer.is_global_zero and last.exists():
+        there = [path.name for path in self.files.all(self.model) if path.exists()]
+        if fresh and self.trainer.is_global_zero and there:
+            goes_on = f"--ckpt_path {last} goes on, " if last.exists() else ""
             checks.fail(
                 f"--output {self.output}",
-                f"hold no earlier fit (--ckpt_path {last} goes on, --overwrite starts over)",
-                LAST,
+                f"hold no earlier fit ({goes_on}--overwrite starts over)",
+                ", ".join(there),
             )
         self.output.mkdir(parents=True, exist_ok=True)
+
+    def check_predictions(self) -> None:
+        """Refuse to mix two runs' predictions; with ``--overwrite`` the earlier ones go.
+
+        Raises:
+            UsageError: there are some, or something else is in their place.
+        """
+        if not self.trainer.is_global_zero:
+            return
+        folder = self.output / PREDICTIONS
+        there = sorted(folder.iterdir()) if folder.is_dir() else [folder] * folder.exists()
+        ours = all(path.match("batch-*.safetensors") for path in there)
+        if there and not (ours and self.config_init.overwrite):
+            wanted = "hold no earlier predictions (--overwrite replaces them)"
+            found = f"{len(there)}, such as {there[0].name}"
+            checks.fail(f"--output {folder}", wanted, found)
+        for path in there:
+            path.unlink()
 
     def run(self) -> None:
         """Fit, validate, test or predict."""
@@ -304,15 +326,23 @@ class FitCLI(LightningCLI):
         call = getattr(self.trainer, self.command)
         options: dict[str, Any] = {"verbose": False}
         if self.command == "predict":
+            self.check_predictions()
             options = {"return_predictions": False}
         call(self.model, self.datamodule, ckpt_path=path, weights_only=True, **options)
         if self.command == "predict" and self.trainer.is_global_zero:
-            print(f"written: {self.output / 'predictions'}")
+            print(f"written: {self.output / PREDICTIONS}")
 
     def fit(self, ckpt_path: str | None) -> None:
         """Train, validate, and say how to use what was trained."""
         if self.scenes.recipes is None and self.scenes.rounded != tuple(self.scenes.size):
             self.lines.say(f"--data.size {self.scenes.size} rounded to {self.scenes.rounded}")
+        steps = self.trainer.max_steps
+        told = "be above 0, or -1 for no end"
+        checks.require(steps != 0, "--trainer.max_steps", told, steps)
+        if self.resumed is not None:
+            done, ahead = self.resumed.step, f"of {steps}" if steps > 0 else "without an end"
+            left = "nothing is left to do" if 0 < steps <= done else f"goes on, {ahead}"
+            self.lines.say(f"{ckpt_path} is of step {done}: {left}")
         self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=True)
         if self.trainer.limit_val_batches and self.lines.validated != self.trainer.global_step:
             self.trainer.validate(self.model, self.datamodule, verbose=False)

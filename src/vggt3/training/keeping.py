@@ -26,6 +26,8 @@ from vggt3.training.progress import Bar
 
 LAST = "last.ckpt"
 BACKBONE = "backbone.safetensors"
+PREDICTIONS = "predictions"
+"""The folder of ``vggt3 predict``, in its output."""
 
 
 class Lines(Report):
@@ -109,6 +111,10 @@ class Files:
             return self.folder / "adapter.safetensors"
         names = "+".join(dict.fromkeys(spec.name for spec in module.model.specs))
         return self.folder / f"backbone.{names}.safetensors"
+
+    def all(self, module: Fitting) -> list[Path]:
+        """All that a fit would write over."""
+        return [self.last(), self.folder / BACKBONE, self.adapter(module)]
 
     def save(self, trainer: Trainer, module: Fitting) -> None:
         """Write the weights, all processes at once; a file is there whole or not at all."""
@@ -195,7 +201,7 @@ class Predictions(BasePredictionWriter):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("batch")
-        self.folder = folder / "predictions"
+        self.folder = folder / PREDICTIONS
 
     def write_on_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, prediction: Any, *args: Any

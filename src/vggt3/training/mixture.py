@@ -171,21 +171,21 @@ def _read_set(name: str, root: Path) -> ReadSet:
             held = read_scenes(name, root, "test", "--data.root")
         except checks.DataError:
             held = []
-    elif len(learned) > 1:
-        held = learned[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY] or learned[-1:]
-        learned = [scene for scene in learned if scene not in held]
-    if not held:
-        notes.append(f"{name}: nothing is held out, scores are of scenes that are learned from")
     whole = [*learned, *held]
     notes += [note for scene in whole for note in scene.notes]
-    known = {id(scene): _with_truth(scene) for scene in whole}
-    if not any(scene.views for scene in known.values()):
+    known, known_held = ([_with_truth(scene) for scene in part] for part in (learned, held))
+    if not any(scene.views for scene in (*known, *known_held)):
         whole[0].require(NEEDS, range(len(whole[0].views)))  # says what is missing
-    lost = sum(len(scene.views) - len(known[id(scene)].views) for scene in whole)
-    if lost:
-        notes.append(f"{name}: {lost} views without depth or camera are left out")
-    learned, held = ([known[id(s)] for s in part if known[id(s)].views] for part in (learned, held))
-    return ReadSet(name, tuple(learned), tuple(held or learned), tuple(notes))
+    before, after = (sum(len(s.views) for s in part) for part in (whole, [*known, *known_held]))
+    if before > after:
+        notes.append(f"{name}: {before - after} views without depth or camera are left out")
+    learned, held = ([s for s in part if s.views] for part in (known, known_held))
+    if "test" not in splits and len(learned) > 1:
+        held = learned[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY] or learned[-1:]
+        learned = [scene for scene in learned if scene not in held]
+    if not held or not learned:
+        notes.append(f"{name}: nothing is held out, scores are of scenes that are learned from")
+    return ReadSet(name, tuple(learned or held), tuple(held or learned), tuple(notes))
 
 
 def _with_truth(scene: Scene) -> Scene:

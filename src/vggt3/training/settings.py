@@ -63,6 +63,10 @@ def spelled(args: Sequence[str], names: Names) -> list[str]:
     return found
 
 
+SECTIONS = ("data", "learning", "loss", "optimizer", "trainer")
+"""Keys of a file that have settings below them and no value of their own."""
+
+
 def check_files(args: Sequence[str], names: Names) -> None:
     """Look through the files behind ``--config`` for keys that do not exist.
 
@@ -87,6 +91,11 @@ def check_file(path: Path, names: Names) -> None:
     checks.require(isinstance(content, Mapping), name, "hold settings", type(content).__name__)
     for key in leaves(content, names):
         names.check(f"a key of {path}", key)
+    for section in SECTIONS:
+        held = content.get(section)
+        told = f"hold settings for {section}"
+        mapped = held is None or isinstance(held, Mapping)
+        checks.require(mapped, name, told, repr(held))
 
 
 def leaves(content: Mapping[Any, Any], names: Names, above: str = "") -> Iterable[str]:

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vggt3.data.readers.record import Need
+from vggt3 import checks
+from vggt3.data.readers.record import Need, Scene
 from vggt3.evaluation.loading import LoadedScene
 from vggt3.evaluation.protocols.base import Answer, Protocol, Scored
 from vggt3.evaluation.protocols.selection import Chosen
@@ -23,6 +24,13 @@ class Poses(Protocol):
 
     needs: ClassVar[tuple[Need, ...]] = ("pose",)
     kind: ClassVar[str] = "pose"
+
+    def check(self, scene: Scene) -> None:
+        """Raise DataError where there is no pair of views to be scored."""
+        super().check(scene)
+        count = len(self.choose(scene).scored)
+        told = "have at least 2 views to be scored in pairs (--every)"
+        checks.require(count > 1, f"scene {scene.name}", told, count, error=checks.DataError)
 
     def score(
         self,
