@@ -269,6 +269,10 @@ def test_tum(tmp_path: Path) -> None:
     assert stands(first) == [1, 2, 3] and sees(first, (1, 3, 3)) == [1, 0, 0]
     assert k(first) == [525 / 160, 525 / 160, 2, 1.5] and depths(first)[0] == 0.2468
     assert second.missing(("pose", "intrinsics", "depth")) == ["pose", "depth"]  # a second off
+    write(film / "groundtruth.txt", b"10.015 1 2 3 0 0 0 0\n")
+    (scene,) = read_scenes("tum", tmp_path)
+    with pytest.raises(DataError, match=r"groundtruth.txt must hold a quaternion of length 1"):
+        stands(scene.views[0])
     write(film / "depth.txt", b"10.01 depth/c.png more\n")
     with pytest.raises(DataError, match=r"line 1 of .*depth.txt must hold a time and 1 more"):
         read_scenes("tum", tmp_path)
@@ -290,6 +294,14 @@ def test_captures(tmp_path: Path) -> None:
     view = scene.views[0]
     assert stands(view) == [1, 2, 3] and sees(view, (1, 3, 3)) == [1, 0, 0]
     assert k(view) == [5, 6, 2.25, 1.5] and depths(view) == [1.234, 0, 0, 10.001]
+    for wrong, said in (
+        (listing.replace("[[0,-1,0,1]", "[[5,-1,0,1]"), "hold a rotation, got one that is"),
+        (listing.replace("[0,0,1,3]", "[0,0,-1,3]"), "hold a rotation, got a mirror image"),
+        (listing.replace('"fx": 5', '"fx": -3'), "be positive, got -3 and 6"),
+    ):
+        write(tmp_path / "cameras.json", wrong.encode())
+        with pytest.raises(DataError, match=said):
+            read_scenes("captures", tmp_path)[0].cameras()
     told = listing.replace('"name"', '"pose_kind": "estimated", "name"')
     write(tmp_path / "cameras.json", told.encode())
     assert "estimates, not the truth" in read_scenes("captures", tmp_path)[0].notes[1]

@@ -122,7 +122,7 @@ def origin(record: Record) -> list[str]:
         ("attention", "; ".join(about.get("attention", ()))),
         ("computed", f"{about.get('precision')} on {about.get('device')}"),
         ("long side", about.get("long_side")),
-        ("data", told.get("data")),
+        ("data", about.get("data")),
     ]
     return [f"{name}: {value}" for name, value in lines if value is not None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +187,10 @@ def test_as_typed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert by_scene.startswith("| scene | CD m |") and lines.startswith("- command: vggt3")
     assert run(*words, "--points", "head") == 2
     assert "be of the same points (head)" in capsys.readouterr().err
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    assert run("7scenes-dense", "--data", other, "-o", out) == 2, "the same names, other scenes"
+    assert "be of the same data" in capsys.readouterr().err
     assert read_record(out).rows.keys() == {("7scenes-dense", "chess/seq-03")}
     again = tmp_path / "again.json"
     assert run("7scenes-dense", "--data", folder, "-o", again) == 0

@@ -83,6 +83,10 @@ def _nearest(timed: list[tuple[float, tuple[str, ...]]], when: float) -> tuple[s
 def _pose(folder: Path, words: tuple[str, ...]) -> Tensor:
     listing = folder / "groundtruth.txt"
     values = torch.tensor(numbers(listing, " ".join(words)), dtype=torch.float64)
+    length = float(values[3:].norm())
+    told = "hold a quaternion of length 1"
+    name, got = f"pose in {listing}", f"{' '.join(words[-4:])}, of length {length:g}"
+    checks.require(abs(length - 1) < 0.05, name, told, got, error=checks.DataError)
     transform = torch.cat([quaternion_to_matrix(values[3:]), values[:3, None]], dim=1)
     return pose(transform, str(listing), inverted=True)
 

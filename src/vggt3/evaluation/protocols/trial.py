@@ -113,12 +113,13 @@ class Trial(Sitting):
         self.long_side = self.options.long_side or engine.model.config.long_side
         about = {
             "exam": f"{protocol.name} {protocol.digest}",
+            "data": str(folder.resolve()),  # names of scenes, such as 000000, are not theirs alone
             "points": self.options.points,
             "long_side": self.long_side,
             "unit": self.unit,
             **identity(engine),
         }
-        told = {**source_version(), "torch": torch.__version__, "data": str(folder)}
+        told = {**source_version(), "torch": torch.__version__}
         self.record: Record = open_record(output, about, {**told, **(origin or {})})
 
     @property
