@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
-from tests.training.fits import TINY, fit
+from tests.training.fits import SMALL_SCENES, TINY, fit
 from vggt3 import cli
 from vggt3.attention import registry
 from vggt3.model.choice import ModelChoice
@@ -85,7 +85,6 @@ def test_validate_test_and_predict(
         capsys.readouterr()
         assert fit(tmp_path / command, *words, command=command) == 0
         assert "auc@30" in capsys.readouterr().out
-        assert not (tmp_path / command).exists(), "a score leaves nothing behind"
     assert fit(tmp_path / "predict", *words, command="predict") == 0
     found = load_file(tmp_path / "predict" / "predictions" / "batch-0000.safetensors")
     assert found["depth"].shape == found["true_depth"].shape == (1, 3, 28, 28)
@@ -95,6 +94,15 @@ def test_validate_test_and_predict(
     capsys.readouterr()
     assert fit(tmp_path / "y", *TINY, *checkpoint, "--train-all", command="validate") == 0
     assert "auc@30" in capsys.readouterr().out
+
+
+def test_a_score_leaves_nothing_where_nobody_asked_for_it(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--weights", str(backbone), "--attention", "softmax", *SMALL_SCENES]
+    assert cli.main(["validate", *words]) == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_settings_come_back_from_a_file(

@@ -119,7 +119,9 @@ class FitCLI(LightningCLI):
         super().add_default_arguments_to_parser(parser)
         parser.add_class_arguments(ModelChoice, None, instantiate=False)
         add = parser.add_argument
-        add("--output", "-o", type=Path | None, help="Folder to write (default: fits/BACKEND).")
+        usual = {"fit": "fits/BACKEND", "predict": "predict/BACKEND"}
+        told = usual.get(self.command, "nothing is written")
+        add("--output", "-o", type=Path | None, help=f"Folder to write (default: {told}).")
         add("--overwrite", action="store_true", help="Replace what an earlier fit left there.")
         add("--ckpt_path", type=Path | None, help="Go on from this checkpoint (last.ckpt).")
         add("--train_all", action="store_true", help="Let all but the encoder learn.")
@@ -198,7 +200,8 @@ class FitCLI(LightningCLI):
         self.datamodule = ProceduralData(self.scenes.counts(), look, bank, read)
         whole = learning.train != "adapter" or self.choice.preset is not None
         self.files = Files(self.output, whole)
-        log = self.output / "log.txt" if self.command == "fit" else None
+        logged = self.command == "fit" or given.output is not None
+        log = self.output / "log.txt" if logged else None
         self.lines = Lines(given.report_every, log)
         self.trainer_defaults["callbacks"] = [self.lines]
         if self.command == "fit":
