@@ -99,10 +99,12 @@ def test_validate_test_and_predict(
 def test_a_score_leaves_nothing_where_nobody_asked_for_it(
     backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     words = ["--weights", str(backbone), "--attention", "softmax", *SMALL_SCENES]
     assert cli.main(["validate", *words]) == 0
-    assert not list(tmp_path.iterdir())
+    assert not list(here.iterdir())
 
 
 def test_settings_come_back_from_a_file(
