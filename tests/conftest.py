@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +50,18 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_workers_left_over() -> Iterator[None]:
+    """A loader that was not read to its end goes now, its workers with it.
+
+    Left to the garbage collector it may go while a thread is being started, and joining its own
+    threads there waits for a lock of :mod:`threading` that the start holds: for ever.
+    """
+    yield
+    if multiprocessing.active_children():
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
