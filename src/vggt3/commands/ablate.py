@@ -36,7 +36,7 @@ def ablate(
         merge: Folders of the same ablation, separated by commas, whose results are taken over;
             nothing is computed.
         device: cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one.
-        precision: Of the exam: fp32, or bf16 (matrix products under autocast); auto is bf16 on
+        precision: Of the exam: fp32, or bf16 (parameters and products); auto is bf16 on
             CUDA, else fp32.
     """
     from vggt3.training.ablation import costs, report, settings

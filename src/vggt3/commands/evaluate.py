@@ -51,7 +51,7 @@ def rooms_v1(
             computed again; one of another model is refused.
         markdown: Print a Markdown table.
         device: cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one.
-        precision: fp32, or bf16 (matrix products under autocast); auto is bf16 on CUDA, else fp32.
+        precision: fp32, or bf16 (parameters and products); auto is bf16 on CUDA, else fp32.
     """
     run = RunOptions(device=device, precision=precision)
     loaded = open_examined(model, run.resolve_device())
@@ -132,7 +132,7 @@ EVALUATE = """{about}.
             computed again; one of another model or protocol is refused.
         markdown: Print Markdown for a paper.
         device: cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one.
-        precision: fp32, or bf16 (matrix products under autocast); auto is bf16 on CUDA, else fp32.
+        precision: fp32, or bf16 (parameters and products); auto is bf16 on CUDA, else fp32.
 """
 
 
