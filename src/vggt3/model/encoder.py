@@ -57,14 +57,10 @@ class Encoder(nn.Module):
         x = x + self.positions(grid).to(x.dtype)
         registers = self.registers.expand(x.shape[0], -1, -1).to(x.dtype)
         x = torch.cat([x[:, :1], registers, x[:, 1:]], dim=1)
-        if not ahead:
-            for block in self.blocks:
-                x, _ = block(x)
-            out: Tensor = self.norm(x[:, 1 + self.registers.shape[1] :])
-            return out
-        normed: Tensor | None = None
         thens = [*(block.norm1 for block in self.blocks), self.norm][1:]
+        normed: Tensor | None = None
         for block, then in zip(self.blocks, thens, strict=True):
-            x, normed = block(x, None, normed, then)
-        assert normed is not None
-        return normed[:, 1 + self.registers.shape[1] :]
+            x, normed = block(x, None, normed, then if ahead else None)
+        patches = 1 + self.registers.shape[1]
+        out: Tensor = self.norm(x[:, patches:]) if normed is None else normed[:, patches:]
+        return out
