@@ -80,15 +80,26 @@ def check_files(args: Sequence[str], names: Names) -> None:
             check_file(Path(value), names)
 
 
-def check_file(path: Path, names: Names) -> None:
-    """Look through one file."""
-    name = f"--config {path}"
+def read_yaml(path: Path, name: str) -> Mapping[str, Any]:
+    """The settings in one YAML file; ``name`` is what an error calls the file.
+
+    Raises:
+        UsageError: no such file, no YAML, or something else than a mapping.
+    """
     checks.require(path.is_file(), name, "be a YAML file", "no such file")
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         checks.fail(name, "be a YAML file", " ".join(str(error).split()))
     checks.require(isinstance(content, Mapping), name, "hold settings", type(content).__name__)
+    settings: Mapping[str, Any] = content
+    return settings
+
+
+def check_file(path: Path, names: Names) -> None:
+    """Look through one file."""
+    name = f"--config {path}"
+    content = read_yaml(path, name)
     for key in leaves(content, names):
         names.check(f"a key of {path}", key)
     for section in SECTIONS:

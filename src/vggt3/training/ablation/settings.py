@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from vggt3 import checks
@@ -135,13 +134,7 @@ def read(path: Path) -> Ablation:
         UsageError: no such file, an unknown key (names the nearest), a value of another type.
     """
     name = f"'{path}'"
-    checks.require(path.is_file(), name, "be a YAML file", "no such file")
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        checks.fail(name, "be a YAML file", " ".join(str(error).split()))
-    checks.require(isinstance(content, Mapping), name, "hold settings", type(content).__name__)
-    return parse(content, name)
+    return parse(spelling.read_yaml(path, name), name)
 
 
 def parse(content: Mapping[str, Any], name: str = "the ablation") -> Ablation:
