@@ -168,8 +168,9 @@ def _prepare(path: Path, name: str, *, long_side: int, patch: int) -> Photo | st
     if isinstance(decoded, str):
         return decoded
     small = resized(decoded.rgb, model_size(decoded.size, long_side, patch), decoded.box)
-    turned = np.array(upright(small, decoded.orientation))  # [h, w, 3]
-    pixels = torch.from_numpy(turned).permute(2, 0, 1).contiguous()
+    turned = np.asarray(upright(small, decoded.orientation))  # [h, w, 3]
+    # Not torch's copy: each of these threads would bring a team of threads of its own.
+    pixels = torch.from_numpy(turned.transpose(2, 0, 1).copy())
     height, width = decoded.size
     size = (width, height) if swaps_sides(decoded.orientation) else (height, width)
     return Photo(name, pixels, size, path)

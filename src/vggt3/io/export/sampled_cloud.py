@@ -52,6 +52,10 @@ _ROW = np.dtype(
     ]
 )
 
+SPARE_LOTS = 1.25
+"""Pixels drawn for one candidate wanted, where the number of pixels is known: some points are
+not finite, and lots are never spread quite evenly."""
+
 _MOST_SPARE = 4
 """Candidates held for one point wanted, at most: memory stays bounded as the percentile → 100."""
 
@@ -70,9 +74,10 @@ class SampledCloud:
     A confidence that is not a number counts as the least, an infinite one as the greatest.
     Memory: 35 bytes a candidate, at most five times that while thinning.
 
-    Where it is known how many ``pixels`` will come, lots that twice the candidates lie below are
-    never looked at: quick, and the same unless most points are not finite. Then there are fewer
-    candidates, at least one of every view that has a finite point.
+    Where it is known how many ``pixels`` will come, lots that ``SPARE_LOTS`` times the candidates
+    lie below are never looked at: quick, and the same unless more than a fifth of the points are
+    not finite. Then there are fewer candidates, at least one of every view that has a finite
+    point.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class SampledCloud:
         self._capacity = math.ceil(max_points * spare)
         self._rows: list[NDArray[np.void]] = []
         self._held = 0
-        self._highest_lot = min(1.0, 2 * self._capacity / pixels) if pixels else 1.0
+        self._highest_lot = min(1.0, SPARE_LOTS * self._capacity / pixels) if pixels else 1.0
 
     def add(
         self,
@@ -138,15 +143,13 @@ class SampledCloud:
 
     def cloud(self) -> Cloud:
         """The points kept so far; more views may be added afterwards."""
-        self._thin()
-        rows = self._rows[0]
-        kept = np.arange(len(rows))
-        if len(rows):
+        rows = self._gathered()
+        kept = _least(rows["lot"], self._capacity)
+        if len(kept):
             # By rank, not np.percentile: that multiplies infinities by zero.
-            rank = int(self.confidence_percentile / 100 * (len(rows) - 1))
-            confidence = np.ascontiguousarray(rows["confidence"])
-            level = np.partition(confidence, rank)[rank]
-            kept = np.flatnonzero(confidence >= level)
+            rank = int(self.confidence_percentile / 100 * (len(kept) - 1))
+            confidence = rows["confidence"][kept]
+            kept = kept[confidence >= np.partition(confidence, rank)[rank]]
             kept = kept[_least(rows["lot"][kept], self.max_points)]
         # Rows are moved once, when all that is known of them has been decided.
         rows = rows[kept[np.argsort(rows["place"][kept])]]
@@ -154,8 +157,13 @@ class SampledCloud:
         origin = np.stack([rows["place"] >> 32, rows["place"] & 0xFFFFFFFF], axis=-1)
         return Cloud(torch.from_numpy(xyz), torch.from_numpy(rgb), torch.from_numpy(origin))
 
+    def _gathered(self) -> NDArray[np.void]:
+        if len(self._rows) != 1:
+            self._rows = [np.concatenate(self._rows) if self._rows else np.empty(0, _ROW)]
+        return self._rows[0]
+
     def _thin(self) -> None:
-        held = np.concatenate(self._rows) if self._rows else np.empty(0, _ROW)
+        held = self._gathered()
         rows = held[_least(held["lot"], self._capacity)]
         if len(rows) == self._capacity:
             self._highest_lot = float(rows["lot"].max())

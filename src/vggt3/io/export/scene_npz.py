@@ -58,7 +58,7 @@ class SceneArchiveWriter:
         for kind in self._kinds:
             self._append(f"{kind}/{name}.npy", self._array(getattr(view, kind)))
         if image is not None:
-            pixels = image.detach().cpu().permute(1, 2, 0).contiguous().numpy()
+            pixels = image.detach().cpu().numpy().transpose(1, 2, 0).copy()
             self._append(f"image/{name}.npy", pixels)
 
     def close(self) -> None:
@@ -82,7 +82,9 @@ class SceneArchiveWriter:
         member.compress_type = self._method
         member.external_attr = 0o644 << 16
         with self._zip.open(member, "w", force_zip64=True) as file:
-            npy.write_array(file, array, allow_pickle=False)
+            # As npy.write_array does, but for its copy of the array.
+            npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
+            file.write(memoryview(array).cast("B"))
 
     def _array(self, values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         array = values.detach().to("cpu", torch.float32).contiguous().numpy()
