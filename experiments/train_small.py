@@ -15,6 +15,7 @@ from vggt3.training.data import DataOptions, ProceduralData
 from vggt3.training.module import LearningOptions, Training
 from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.run import RunOptions, make_model, run
+from vggt3.training.teacher import Teacher
 
 
 def train(
@@ -52,7 +53,10 @@ def train(
     """
     torch.manual_seed(options.model_seed)
     model = make_model(preset, attention, attention_options, encoder, start, adapter)
-    module = Training(model, learning, optimizing, weights)
+    teacher = None
+    if learning.teacher > 0:
+        teacher = Teacher(make_model(preset, "softmax", None, encoder, start))
+    module = Training(model, learning, optimizing, weights, teacher)
     config, textures = look.dressed()
     bank = None if textures is None else textures.bank
     run(module, ProceduralData(data, config, bank), output, options)

@@ -47,6 +47,12 @@ def whole(chunk: int, slot: int, tokens: Tensor) -> Tensor | None:
     return tokens
 
 
+def encoded(encoder: Encoder, images: Tensor, ahead: bool) -> Tensor:
+    """Encode images [N, 3, H, W] to patches [N, P, E]."""
+    patches: Tensor = encoder(images, ahead)
+    return patches
+
+
 @dataclass(frozen=True)
 class Conduct:
     """How a scene is read; changes memory and time, never the result."""
@@ -64,6 +70,8 @@ class Conduct:
     """Progress."""
     shelf: Callable[[], Shelf] = dict
     """Makes what holds the running tokens, which are visited chunk after chunk, round by round."""
+    encode: Callable[[Encoder, Tensor, bool], Tensor] = encoded
+    """Gives the patches of a chunk's images: by the encoder, or as somebody else knows them."""
     feature: Callable[[int, int, Tensor], Tensor | None] = whole
     """What the trunk keeps of a feature, nothing where None: called with the chunk, the place
     among the feature layers, and [B, V_c, P, 2C]."""
@@ -156,7 +164,8 @@ class Scene:
         for n, group in enumerate(self.groups):
             self.conduct.observe("encode", n, len(self.groups))
             images = group.images.to(self.encoder.patch.weight.device)
-            patches = self.encoder(images.flatten(0, 1), self.conduct.ahead)  # [B·V_c, N, E]
+            flat = images.flatten(0, 1)
+            patches = self.conduct.encode(self.encoder, flat, self.conduct.ahead)  # [B·V_c, N, E]
             patches = patches.unflatten(0, images.shape[:2])
             wide = torch.promote_types(patches.dtype, torch.float32)
             descriptors.append(normalize(patches.detach().mean(dim=2, dtype=wide), dim=-1))

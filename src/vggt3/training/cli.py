@@ -41,6 +41,7 @@ from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.progress import Bar
 from vggt3.training.scenes import SceneOptions
 from vggt3.training.sequence import SharedFitting
+from vggt3.training.teacher import Teacher
 
 ABOUT = {
     "fit": "Train global attention (or with --train-all a whole model) on scenes.",
@@ -190,7 +191,14 @@ class FitCLI(LightningCLI):
             learning.dense_every,
         )
         kind = SharedFitting if shares else Fitting
-        self.model = kind(self.loaded, learning, given.optimizer, given.loss, self.choice.seed)
+        self.model = kind(
+            self.loaded,
+            learning,
+            given.optimizer,
+            given.loss,
+            self.choice.seed,
+            self._teacher(learning, shares),
+        )
         read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
         if read is not None:
             both = f"{self.scenes.recipe},{self.scenes.counts().val_recipe}"
@@ -244,6 +252,16 @@ class FitCLI(LightningCLI):
             tensors = opening.encoder_tensors(self.choice.preset)
             loaded.model.load_state_dict(tensors, strict=False)
         return loaded
+
+    def _teacher(self, learning: LearningOptions, shares: bool) -> Teacher | None:
+        """The backbone with its softmax attention, where the fit is to learn from it."""
+        if learning.teacher == 0 or self.command != "fit":
+            return None
+        told = "stand without --share-views and --preset"
+        odd = "--share-views" if shares else "--preset" if self.choice.preset else None
+        checks.require(odd is None, "--learning.teacher", told, f"with {odd}")
+        choice = ModelChoice(weights=self.choice.weights, attention="softmax")
+        return Teacher(opening.open_model(choice).model)
 
     def _bar(self) -> bool:
         """Whether there is a progress bar: ours, unless ``trainer.callbacks`` brings one."""

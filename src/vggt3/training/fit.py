@@ -18,6 +18,7 @@ from vggt3.training import checkpoints, sharding
 from vggt3.training.data import ProceduralData
 from vggt3.training.module import LearningOptions, NotFinite, Training
 from vggt3.training.optimizer import OptimizerOptions
+from vggt3.training.teacher import Teacher
 
 STEP_SEED = 1_000_003
 """Keeps the random numbers of neighbouring steps apart."""
@@ -33,8 +34,9 @@ class Fitting(Training):
         optimizing: OptimizerOptions | None = None,
         weights: LossWeights | None = None,
         seed: int = 0,
+        teacher: Teacher | None = None,
     ) -> None:
-        super().__init__(loaded.model, learning, optimizing, weights)
+        super().__init__(loaded.model, learning, optimizing, weights, teacher)
         self.loaded, self.seed = loaded, seed
         self.strict_loading = False  # a checkpoint holds what learns; on_load_checkpoint sees to it
         self._watch = Watch()

@@ -21,6 +21,7 @@ from vggt3.model.vggt3 import VGGT3, DenseMaps
 from vggt3.training import compiling, freezing, optimizer, sharding
 from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.recording import Recorder
+from vggt3.training.teacher import Lesson, Teacher
 from vggt3.types import Views
 
 ALL = slice(None)
@@ -43,8 +44,17 @@ class LearningOptions:
     """In training the dense heads see every n-th view of a scene, another one each step."""
     compile: bool = False
     """Compile the blocks, heads and losses with torch.compile."""
+    teacher: float = 0.0
+    """Weight of the distance between the tokens that the heads read and those that the
+    backbone's softmax attention gives; an adapter alone can be taught."""
     record: bool = False
     """On a GPU: record the kernels of a step once and replay them (CUDA graphs)."""
+
+    def __post_init__(self) -> None:
+        name, told = "--learning.teacher", "be at least 0, and 0 unless an adapter learns"
+        taught = self.teacher > 0
+        fit = self.teacher >= 0 and not (taught and self.train != "adapter")
+        checks.require(fit, name, told, f"{self.teacher} while {self.train} learns")
 
 
 class Training(LightningModule):
@@ -56,12 +66,14 @@ class Training(LightningModule):
         learning: LearningOptions | None = None,
         optimizing: OptimizerOptions | None = None,
         weights: LossWeights | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.learning = learning or LearningOptions()
         self.optimizing = optimizing or OptimizerOptions()
         self.weights = weights or LossWeights()
+        self.teacher = teacher
         self.progress = 0.0
         """Share of the run that is done; set from the step or by a deadline."""
         self.seen: dict[str, Tensor] = {}
@@ -91,7 +103,9 @@ class Training(LightningModule):
         return optimizer.build(self.model, self.optimizing)
 
     def on_fit_start(self) -> None:
-        """What makes a GPU fast."""
+        """What makes a GPU fast, and the teacher's place."""
+        if self.teacher is not None:
+            self.teacher.settle(self.trainer.strategy.root_device)
         if self.trainer.strategy.root_device.type == "cuda":
             # What must be fp32 is a sum or small; tf32 rounds finer than the bf16 around.
             torch.set_float32_matmul_precision("high")
@@ -179,15 +193,20 @@ class Training(LightningModule):
 
     def terms(self, batch: SceneBatch, shown: slice = ALL) -> dict[str, Tensor]:
         """``loss`` and every term of it, unweighted."""
-        stages, maps = self.predict_batch(batch, shown)
+        lesson = None if self.teacher is None else Lesson()
+        conduct = self.conduct if lesson is None else lesson.conduct(self.conduct)
+        stages, maps = self.predict_batch(batch, shown, conduct)
         terms, loss = self.loss(batch, stages, maps, shown)
+        if self.teacher is not None and lesson is not None:
+            terms["teacher"] = self.teacher.distance(Views.from_tensor(batch.images), lesson)
+            loss = loss + self.learning.teacher * terms["teacher"]
         return {"loss": loss, **terms}
 
     def predict_batch(
-        self, batch: SceneBatch, shown: slice = ALL
+        self, batch: SceneBatch, shown: slice = ALL, conduct: Conduct | None = None
     ) -> tuple[list[Tensor], DenseMaps]:
         """The pose encodings [B, V, 9] after each refinement, and the ``shown`` views' maps."""
-        trunk = self.model.read(Views.from_tensor(batch.images), self.conduct)
+        trunk = self.model.read(Views.from_tensor(batch.images), conduct or self.conduct)
         features = tuple(x[:, shown] for x in trunk.features[0])
         maps = self.model.dense(features, Views.from_tensor(batch.images[:, shown]).groups[0])
         return self.model.poses(trunk), maps

@@ -106,14 +106,20 @@ def load_parts(model: VGGT3, folder: Path) -> None:
 
 
 def load_adapter(model: VGGT3, adapter: Path) -> None:
-    """Start from the adapter that :func:`save_parts` wrote: of the model's own backends as it is,
-    of softmax as what other backends begin from.
+    """Start from an adapter, whatever backbone it was made for: one that :func:`save_parts` wrote
+    or a published one; of the model's own backends as it is, of softmax as what other backends
+    begin from.
 
     Raises:
         DataError: no adapter there, incomplete, or of another backend.
     """
     known, header = _read([adapter])
-    stored = json.loads(header.get("backends", "[]"))
+    if "backends" in header:
+        stored = json.loads(header["backends"])
+    else:
+        published = weights.read_adapter(adapter)
+        known = dict(published.tensors)
+        stored = [layer.spec.name for layer in published.header.layers]
     backends = [spec.name for spec in model.specs]
     if stored == backends:
         _place(model, known, {n for n, _ in model.named_parameters() if is_adapter(n)}, adapter)

@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from vggt3 import losses
 from vggt3.data.procedural.scene import SceneBatch
 from vggt3.distributed import ALONE, World
+from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import DenseMaps
 from vggt3.training.fit import Fitting
 from vggt3.training.module import ALL
@@ -72,14 +73,14 @@ class SharedFitting(Fitting):
                 parameter.grad = world.sum(own) / scenes
 
     def predict_batch(
-        self, batch: SceneBatch, shown: slice = ALL
+        self, batch: SceneBatch, shown: slice = ALL, conduct: Conduct | None = None
     ) -> tuple[list[Tensor], DenseMaps]:
         """The pose encodings [B, V, 9] of all views; the dense maps of the views held here."""
         if not self.training:
-            return super().predict_batch(batch, shown)
+            return super().predict_batch(batch, shown, conduct)
         world, count = self.views, batch.images.shape[1]
         views = Views.from_tensor(batch.images).shard(*world.share(count))
-        trunk = self.model.read(views, replace(self.conduct, world=world))
+        trunk = self.model.read(views, replace(conduct or self.conduct, world=world))
         return self.model.poses(trunk), self.model.dense(trunk.features[0], views.groups[0])
 
     def loss(

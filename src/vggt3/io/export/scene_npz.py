@@ -84,7 +84,7 @@ class SceneArchiveWriter:
         with self._zip.open(member, "w", force_zip64=True) as file:
             # As npy.write_array does, but for its copy of the array.
             npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
-            file.write(memoryview(array).cast("B"))
+            file.write(array.data.cast("B"))
 
     def _array(self, values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         array = values.detach().to("cpu", torch.float32).contiguous().numpy()
