@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +24,9 @@ from vggt3 import checks
 
 HALF = (torch.float16, torch.bfloat16)
 NO_WEIGHTS = "takes no token weights"
+_CHOOSING = threading.Lock()
+"""Which kernels SDPA may take is a setting of the whole process: without it two threads undo each
+other's choice, and may leave the process with one kernel for good."""
 NOT_LEARNED = "takes no token weights that need a gradient"
 
 
@@ -111,7 +116,8 @@ def _sdpa(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor, Tensor | Non
         if log_weight is not None:
             mask = log_weight[:, None, None, :].to(q.dtype)
             mask = mask.expand(-1, -1, q.shape[2], -1)
-        with sdpa_kernel(backend):
+        alone = nullcontext() if torch.compiler.is_compiling() else _CHOOSING
+        with alone, sdpa_kernel(backend):
             return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     return run
