@@ -25,6 +25,7 @@ from vggt3.inference.recording import IDLE, PHOTOS, RECORDINGS, Found, Function,
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import take
+from vggt3.model import maps
 from vggt3.types import ViewGroup, Views
 
 TTT = LayerSpec("ttt_shortconv")
@@ -290,6 +291,29 @@ def test_a_replay_gives_the_kernels_bits(
         next(recorded.ask(one(SIZES[0], 0))).camera_from_world,
         next(recorded.ask(one(SIZES[0], 1))).camera_from_world,
     )
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.usefixtures("_as_users_have_it")
+def test_a_recording_outlives_what_is_forgotten() -> None:
+    """Tables that are kept for the next chunk may go, and their memory be used again."""
+    engine = roomy("bf16", "cuda", "auto")
+    scene = mapped(engine)
+    plain = Localizer(engine, scene, QueryOptions(record=False))
+    recorded = Localizer(engine, scene)
+    for seed in range(2):
+        list(recorded.ask(one(SIZES[0], seed)))
+    assert len(recorded.recorder.kept) == 1
+    wanted = list(plain.ask(one(SIZES[0], 2)))
+    maps._known_embedding.cache_clear()
+    device = recorded.model.camera_head.empty_pose.device
+    for count in (2**n for n in range(6, 22)):
+        assert bool(torch.full((count,), torch.nan, device=device).isnan().all())
+    same(list(recorded.ask(one(SIZES[0], 2))), wanted)
+    assert maps._known_embedding.cache_info().currsize == 0
+    list(plain.ask(one(SIZES[0], 2)))
+    assert maps._known_embedding.cache_info().currsize > 0
 
 
 @pytest.mark.gpu

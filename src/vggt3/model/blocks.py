@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from vggt3.attention.base import Backend, Projection
 from vggt3.attention.kernels import rows
-from vggt3.attention.kernels.softmax import attend
+from vggt3.attention.kernels.softmax import attend, attend_masked
 from vggt3.attention.memory import State
 from vggt3.attention.rope import Rope
 
@@ -74,7 +73,7 @@ class SelfAttention(nn.Module):
         if mask is None:
             mixed = attend(q, k, v, kernel=kernel)  # [B, H, M, D]
         else:
-            mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            mixed = attend_masked(q, k, v, mask)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
