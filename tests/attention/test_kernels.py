@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -52,6 +54,37 @@ def draw(
     weight = torch.rand(2, keys)
     weight[:, 5] = 0.0
     return q, k, v, weight.log().to(device)
+
+
+def test_threads_do_not_undo_each_others_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which kernels SDPA may take is a setting of the whole process."""
+
+    def state() -> tuple[bool, bool]:
+        backends = torch.backends.cuda
+        return backends.math_sdp_enabled(), backends.flash_sdp_enabled()
+
+    seen: set[tuple[str, bool, bool]] = set()
+
+    def watched(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None) -> Tensor:
+        for _ in range(3):
+            seen.add((threading.current_thread().name, *state()))
+            time.sleep(0.002)
+        return q
+
+    monkeypatch.setattr(kernels, "scaled_dot_product_attention", watched)
+    before, q = state(), torch.zeros(1, 1, 2, 8)
+
+    def work(name: str) -> None:
+        for _ in range(5):
+            KERNELS[name].run(q, q, q, None)
+
+    threads = [threading.Thread(target=work, args=(n,), name=n) for n in ("math", "flash")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {("math", True, False), ("flash", False, True)}
+    assert state() == before == (True, True)
 
 
 @every_kernel

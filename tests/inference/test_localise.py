@@ -114,9 +114,9 @@ def test_a_large_map_is_asked_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     head = engine.model.camera_head.forward
 
-    def watched(tokens: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+    def watched(tokens: Tensor, asked: slice) -> list[Tensor]:
         seen.append(tokens.shape[0])
-        return head(tokens, mask)
+        return head(tokens, asked=asked)
 
     monkeypatch.setattr(engine.model.camera_head, "forward", watched)
     for found, wanted in zip(answers(Localizer(engine, scene), views), expected, strict=True):

@@ -22,6 +22,7 @@ from vggt3.inference.measure import patches, working_bytes
 from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.inference.plan import CHUNKS, HEADS_AT_ONCE, SLACK
 from vggt3.inference.recall import Recall
+from vggt3.inference.recording import Graphs, Recorder
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
@@ -34,6 +35,8 @@ HEAD_BYTES = 2**30
 """Most bytes that the camera head's sequences of one turn may take."""
 HEAD_WIDTHS = 18
 """Widths of a camera token that live at once in a block of the camera head."""
+RECORDED = 8
+"""One part in so many of the memory allowed is left to recordings of questions."""
 
 
 MAPS = ("depth", "depth_confidence", "points", "points_confidence")
@@ -81,6 +84,9 @@ class QueryOptions:
     """The map's camera tokens do not see the photo: far fewer operations, slightly other poses."""
     dense: bool = True
     """Depth and points too, not only cameras."""
+    record: bool = True
+    """On a CUDA device, record the kernels of a small chunk when its shape comes for the second
+    time, and replay them from then on. Changes no answer."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,15 @@ class Localizer:
         weights = sum(t.numel() * t.element_size() for t in self.model.state_dict().values())
         self.held = weights + self.scene.nbytes
         """Bytes on the device before any photo."""
+        budget, device = self._budget, self.model.camera_head.empty_pose.device
+        record = self.options.record and device.type == "cuda"
+        self.recorder = Recorder(
+            budget // RECORDED if record else 0, Graphs(device) if record else None
+        )
+
+    @property
+    def _budget(self) -> int:
+        return self.engine.options.resolve_memory(self.engine.device)
 
     def ask(
         self, views: Views, observe: Observer = lambda stage, done, total: None
@@ -131,7 +146,7 @@ class Localizer:
         groups = views.chunked(chunk).groups
         waiting: _Asked | None = None
         for n, group in enumerate(groups):
-            asked = self._ask(group, views.total)
+            asked = self._ask(group)
             if waiting is not None:  # given while the device works on the next chunk
                 yield from self._answers(waiting)
             waiting = asked
@@ -145,19 +160,25 @@ class Localizer:
         Raises:
             PlanError: the map and one photo do not fit.
         """
-        budget = self.engine.options.resolve_memory(self.engine.device)
-        largest = max(sizes, key=patches)
+        budget, largest = self._budget, max(sizes, key=patches)
         needed = 0
         for chunk in (self.engine.options.chunk,) if self.engine.options.chunk else sum(CHUNKS, ()):
-            needed = int(SLACK * (self.held + self._work(largest, chunk)))
-            if needed <= budget:
+            needed = self._needed(largest, chunk)
+            if needed + self.recorder.room <= budget:
                 return chunk
+        if needed <= budget:  # it must do without recordings
+            self.recorder.clear()
+            return chunk
         checks.fail(
             f"a map of {show_bytes(self.scene.nbytes)} and a photo",
             f"fit {show_bytes(budget)}",
             f"{show_bytes(needed)} at least; give more --memory or a smaller --long-side",
             error=checks.PlanError,
         )
+
+    def _needed(self, size: tuple[int, int], chunk: int) -> int:
+        """Bytes of everything, recordings left out."""
+        return int(SLACK * (self.held + self._work(size, chunk)))
 
     def _work(self, size: tuple[int, int], chunk: int) -> int:
         config, element = self.model.config, self.engine.dtype.itemsize
@@ -169,8 +190,25 @@ class Localizer:
         return tokens * (raw + 4 * config.width) * element + max(block, heads, HEAD_BYTES) + results
 
     @torch.inference_mode()
-    def _ask(self, group: ViewGroup, total: int) -> _Asked:
-        """Start a chunk: nothing here waits for the device."""
+    def _ask(self, group: ViewGroup) -> _Asked:
+        """Start a chunk: nothing here waits for the device, but where it is recorded."""
+        count = len(group.ids)
+        alone = tuple(range(count))  # answers depend on no photo's place among the others
+
+        def found(images: Tensor) -> dict[str, Tensor]:
+            return self._found(ViewGroup(images, alone, group.weight))
+
+        images = group.images.contiguous()
+        fits = self._needed(group.size, count) + self.recorder.room <= self._budget
+        if group.weight is not None or not fits:
+            return _Asked(group, *_leave(found(images)))
+        nbytes = int(SLACK * self._work(group.size, count))
+        with self.recorder.found(found, images, nbytes) as results:
+            return _Asked(group, *_leave(results))
+
+    def _found(self, group: ViewGroup) -> dict[str, Tensor]:
+        """All that is asked of a chunk, [Q, …] on the device. It may be recorded: it sends
+        nothing there, fetches nothing, and decides nothing by what images show."""
         recall, dense = Recall(self.model), self.options.dense
         conduct = Conduct(
             keep=False,
@@ -178,17 +216,20 @@ class Localizer:
             witness=recall,
             feature=whole if dense else lambda chunk, slot, tokens: None,
         )
-        trunk = self.model.read(Views((group,), total), conduct, self.scene.memory)
-        cameras = self.engine.decode(self._poses(trunk), [group.size] * len(group.ids))
-        found = {
-            "confidence": self.scene.familiarity.confidence(recall.of(0, len(group.ids))),
-            "poses": cameras.camera_from_world,
-            "intrinsics": cameras.intrinsics,
-        }
-        if dense:
-            maps = self._dense(group, trunk.features[0], cameras)
-            found |= dict(zip(MAPS, maps, strict=True))
-        return _Asked(group, *_leave(found))
+        count = len(group.ids)
+        # A caller's autocast is none of ours, and a recording must not hold weights from its cache.
+        with torch.autocast(self.engine.device.type, enabled=False, cache_enabled=False):
+            trunk = self.model.read(Views((group,), count), conduct, self.scene.memory)
+            cameras = self.engine.decode(self._poses(trunk), [group.size] * count)
+            found = {
+                "confidence": self.scene.familiarity.confidence(recall.of(0, count)),
+                "poses": cameras.camera_from_world,
+                "intrinsics": cameras.intrinsics,
+            }
+            if dense:
+                maps = self._dense(group, trunk.features[0], cameras)
+                found |= dict(zip(MAPS, maps, strict=True))
+        return found
 
     def _answers(self, asked: _Asked) -> Iterator[Answer]:
         """Hand out a chunk, its results in memory of their own."""

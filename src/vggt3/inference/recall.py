@@ -58,7 +58,10 @@ class Recall:
     def of(self, chunk: int, views: int) -> Tensor:
         """[V_c] on the device; nan where no backend of these layers can say."""
         found = self.found.pop(chunk, None)
-        return torch.stack(found).mean(0) if found else torch.full((views,), torch.nan)
+        if found:
+            return torch.stack(found).mean(0)
+        like = self.model.camera_head.empty_pose
+        return like.new_full((views,), torch.nan, dtype=torch.float32)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from vggt3.attention.base import Backend, Projection
 from vggt3.attention.kernels import rows
-from vggt3.attention.kernels.softmax import attend
+from vggt3.attention.kernels.softmax import attend, attend_masked
 from vggt3.attention.memory import State
 from vggt3.attention.rope import Rope
 
@@ -58,18 +57,23 @@ class SelfAttention(nn.Module):
         x: Tensor,  # [B, N, C]
         rope: Rope | None = None,
         mask: Tensor | None = None,  # [N, N] bool: row i sees column j
-    ) -> Tensor:
+        asked: slice | None = None,  # M of the N rows, each of which sees all; by default all
+    ) -> Tensor:  # [B, M, C]
         qkv = self.qkv(x)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)  # each [B, N, H, D]
         if self.normed:
             assert rope is not None and isinstance(self.q_norm, nn.LayerNorm)
             assert isinstance(self.k_norm, nn.LayerNorm)
             q, k = rows.norm_turn(qkv, self.heads, (self.q_norm, self.k_norm), rope)
+        kernel = "auto"
+        if asked is not None:
+            q, mask = q[:, asked], None if mask is None else mask[asked]
+            kernel = "math"  # cuDNN's wants more than a row of queries, which is no work for any
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         if mask is None:
-            mixed = attend(q, k, v)  # [B, H, N, D]
+            mixed = attend(q, k, v, kernel=kernel)  # [B, H, M, D]
         else:
-            mixed = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            mixed = attend_masked(q, k, v, mask)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -124,11 +128,14 @@ class Block(Residual):
         normed: Tensor | None = None,
         then: nn.LayerNorm | None = None,
         mask: Tensor | None = None,  # [N, N] bool: row i sees column j
+        asked: slice | None = None,  # of the N rows
     ) -> Carried:
         """The tokens after the block, and their LayerNorm ``then`` where it is given; ``normed``
-        is this block's own first one, if the block before has made it."""
+        is this block's own first one, if the block before has made it. Of the rows ``asked``
+        alone, where they are given: the others are only seen."""
         normed = self.norm1(x) if normed is None else normed
-        return self.finish(x, self.attn(normed, rope, mask), then)
+        mixed = self.attn(normed, rope, mask, asked)
+        return self.finish(x if asked is None else x[:, asked].contiguous(), mixed, then)
 
 
 class GlobalBlock(Residual):

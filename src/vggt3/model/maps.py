@@ -170,7 +170,7 @@ def uv_embedding(
     channels are u's, half v's, each [sin, cos] of position · 100^(-i/(E/2)), E = channels/2.
     """
     made = (rows, columns, channels, aspect, like.device, like.dtype)
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or _on_a_side(like.device):
         return _embed(*made)
     return _known_embedding(*made)
 
@@ -200,6 +200,15 @@ def _embed(
     u = waves(line(aspect, columns)).expand(rows, -1, -1)
     v = waves(line(1.0, rows))[:, None, :].expand(-1, columns, -1)
     return torch.cat([u, v], dim=2).permute(2, 0, 1)  # channels last in memory, as the maps
+
+
+def _on_a_side(device: torch.device) -> bool:
+    """Whether work goes to another stream than the device's first: the only one whose order says
+    when a known embedding is there, and when its memory may be used again. Recordings (CUDA
+    graphs) are made on others, so that they hold embeddings of their own."""
+    if device.type != "cuda":
+        return False
+    return torch.cuda.current_stream(device) != torch.cuda.default_stream(device)
 
 
 _known_embedding = functools.lru_cache(maxsize=16)(_embed)

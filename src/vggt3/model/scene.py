@@ -167,8 +167,9 @@ class Scene:
             flat = images.flatten(0, 1)
             patches = self.conduct.encode(self.encoder, flat, self.conduct.ahead)  # [B·V_c, N, E]
             patches = patches.unflatten(0, images.shape[:2])
-            wide = torch.promote_types(patches.dtype, torch.float32)
-            descriptors.append(normalize(patches.detach().mean(dim=2, dtype=wide), dim=-1))
+            if self.memory is None:  # else its survey was made
+                wide = torch.promote_types(patches.dtype, torch.float32)
+                descriptors.append(normalize(patches.detach().mean(dim=2, dtype=wide), dim=-1))
             x = self.aggregator.start(patches, [self.own and i == 0 for i in group.ids])
             self.contexts.append(self._describe(group, x))
             self.tokens[n] = x

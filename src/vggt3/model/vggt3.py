@@ -109,9 +109,10 @@ class VGGT3(nn.Module):
             row = torch.cat([known, queries.transpose(0, 1)], dim=1)  # [1, V + Q, 2C]
             views, place = known.shape[1], torch.arange(row.shape[1], device=row.device)
             mask = (place < views) | (place == place[:, None])
-            return [stage[:, views:] for stage in self.camera_head(row, mask)]
+            asked = self.camera_head(row, mask, asked=slice(views, None))
+            return [stage[:, -queries.shape[0] :] for stage in asked]
         known = known.expand(queries.shape[0], -1, -1)
-        stages = self.camera_head(torch.cat([known, queries], dim=1))
+        stages = self.camera_head(torch.cat([known, queries], dim=1), asked=slice(-1, None))
         return [stage[:, -1:].transpose(0, 1) for stage in stages]
 
     def projected(self, slot: int, feature: Tensor, grid: tuple[int, int]) -> Projected:

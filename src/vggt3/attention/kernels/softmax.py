@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +24,9 @@ from vggt3 import checks
 
 HALF = (torch.float16, torch.bfloat16)
 NO_WEIGHTS = "takes no token weights"
+_CHOOSING = threading.Lock()
+"""Which kernels SDPA may take is a setting of the whole process: without it two threads undo each
+other's choice, and may leave the process with one kernel for good."""
 NOT_LEARNED = "takes no token weights that need a gradient"
 
 
@@ -105,13 +110,18 @@ def _why_not_efficient(call: Call) -> str | None:
     return reason
 
 
+def _alone() -> AbstractContextManager[object]:
+    """While no other thread has chosen; a graph of torch.compile's has no other threads."""
+    return nullcontext() if torch.compiler.is_compiling() else _CHOOSING
+
+
 def _sdpa(backend: SDPBackend) -> Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]:
     def run(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None) -> Tensor:
         mask = None
         if log_weight is not None:
             mask = log_weight[:, None, None, :].to(q.dtype)
             mask = mask.expand(-1, -1, q.shape[2], -1)
-        with sdpa_kernel(backend):
+        with _alone(), sdpa_kernel(backend):
             return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
     return run
@@ -223,6 +233,17 @@ def attend(
         return attend_reference(q, k, v, log_weight)
     chosen, _ = choose(kernel, Call.of(q, log_weight))
     return chosen.run(q, k, v, log_weight)
+
+
+def attend_masked(
+    q: Tensor,  # [B, H, N, D]
+    k: Tensor,  # [B, H, M, D]
+    v: Tensor,  # [B, H, M, D]
+    mask: Tensor,  # [N, M] bool: row i sees column j
+) -> Tensor:
+    """softmax(q kᵀ/√D) v over the keys that each row sees, by the kernel that SDPA itself takes."""
+    with _alone():
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def attend_reference(q: Tensor, k: Tensor, v: Tensor, log_weight: Tensor | None = None) -> Tensor:
