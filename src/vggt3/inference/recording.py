@@ -157,8 +157,11 @@ class Graphs:
             for _ in range(WARM_UPS):
                 wanted = function(given)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(
-                graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+            with (
+                _random_numbers_kept(self.stream.device),
+                torch.cuda.graph(
+                    graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
+                ),
             ):
                 found = function(given)
             graph.replay()
@@ -186,6 +189,20 @@ class _Graph:
             current.wait_event(self.stream.record_event())
             self.graph.replay()
             yield self.found
+
+
+@contextmanager
+def _random_numbers_kept(device: torch.device) -> Iterator[None]:
+    """A recording that fails leaves the device's generator in the recording, where nobody can
+    draw any more: it is given its state from before."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    generator = torch.cuda.default_generators[index]
+    before = generator.clone_state()
+    try:
+        yield
+    except RuntimeError:
+        generator.graphsafe_set_state(before)
+        raise
 
 
 def _sendable(images: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ class CompiledConduct(Conduct):
 def compile_parts(model: VGGT3) -> None:
     """Compile the model's parts in place. Under :func:`uncompiled` they run as written."""
     torch._dynamo.config.recompile_limit = GRAPHS_A_FUNCTION
+    # Graphs as small as ours are not split for DDP's sake, and one process's serve all.
+    torch._dynamo.config.optimize_ddp = False
     for block in (*model.encoder.blocks, *model.aggregator.frame_blocks):
         block.compile(dynamic=False)
     for head in (model.depth_head, model.point_head):

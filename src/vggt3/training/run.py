@@ -59,8 +59,8 @@ def make_model(
     adapter: Path | None = None,
 ) -> VGGT3:
     """The model to train: a preset, its encoder's weights, and what an earlier run left in the
-    folder ``start``; or, where that is a backbone's file, what a fit of it begins with, perhaps
-    with the ``adapter`` that an earlier run left."""
+    folder ``start``; or, where that is a backbone's file, what a fit of it begins with. With an
+    ``adapter`` that an earlier run left, or a published one, of whatever backbone."""
     if start is not None and start.is_file():
         choice = ModelChoice(str(start), attention=attention, attention_options=options or {})
         begun = start_model(choice).model.train()
@@ -73,6 +73,8 @@ def make_model(
         load_encoder(model, encoder)
     if start is not None:
         load_parts(model, start)
+    if adapter is not None:
+        load_adapter(model, adapter)
     return model
 
 
