@@ -195,8 +195,7 @@ class _Graph:
 def _random_numbers_kept(device: torch.device) -> Iterator[None]:
     """A recording that fails leaves the device's generator in the recording, where nobody can
     draw any more: it is given its state from before."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    generator = torch.cuda.default_generators[index]
+    generator = torch.cuda.default_generators[device.index]
     before = generator.clone_state()
     try:
         yield
