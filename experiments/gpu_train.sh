@@ -11,6 +11,8 @@ if [ ! -d "$SITE" ]; then
     || exit 1
 fi
 export PYTHONPATH=$SITE:src PYTHONUNBUFFERED=1
+# Threads that wait for others' cores take them from whoever compiles and draws scenes.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 mkdir -p "$OUT"
 nvidia-smi --query-gpu=name,memory.total --format=csv,noheader
