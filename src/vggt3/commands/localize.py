@@ -85,8 +85,9 @@ def localize(
             rows = _run(localizer, photos, writer, aligned, bars)
     notes(photos, loaded)
     told = check_confidence(list(photos.names), rows[1], LEAST)
-    if told:
-        print("vggt3: note: " + " ".join(told.split()), file=sys.stderr)
+    for line in (told, None if aligned is None else aligned.warning()):
+        if line:
+            print("vggt3: note: " + " ".join(line.split()), file=sys.stderr)
     print_table(str(output), rows[0] + [("model", loaded.description)])
 
 
