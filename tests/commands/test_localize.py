@@ -128,6 +128,29 @@ def test_a_reference_gives_answers_in_its_frame(
     assert not (desk / "no").exists()
 
 
+def test_overwrite_takes_the_commands_own_results_only(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("map", "map", "-o", "scene.vggt3", *TINY) == 0
+    words = ("localize", "scene.vggt3", "ask", "-o", "out", "--device", "cpu", "--overwrite")
+    assert run(*words) == 0 and run(*words) == 0  # its own
+    reconstruct = ("reconstruct", "map", *TINY, "--overwrite")
+    capsys.readouterr()
+    assert run(*reconstruct, "-o", "out") == 2
+    assert "what vggt3 localize wrote" in capsys.readouterr().err
+    assert run(*reconstruct, "-o", "scene") == 0
+    for name in ("preview.png", None):  # a scene whose picture was taken away is still a scene
+        before = (desk / "scene" / "cameras.json").read_bytes()
+        capsys.readouterr()
+        assert run(*words[:4], "scene", *words[5:]) == 2
+        told = capsys.readouterr().err
+        assert "earlier results of this command" in told
+        assert "what vggt3 reconstruct wrote" in told
+        assert (desk / "scene" / "cameras.json").read_bytes() == before
+        if name:
+            (desk / "scene" / name).unlink()
+
+
 BAD = [
     (("map", "map"), 2, "--output must be given"),
     (("map", "map", "-o", "scene.vggt3", *TINY), 2, "--overwrite"),

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.procedural.scene import SceneBatch
+from vggt3.data.readers.parsing import read_depth, read_rgb
 from vggt3.geometry.camera import invert_pose
 from vggt3.types import Cameras
 
@@ -53,17 +54,13 @@ class CaptureFrame:
 
     def image(self) -> Tensor:
         """The photo, [3, H, W] uint8 RGB."""
-        with _opened(self.file) as photo:
-            return torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1)
+        return read_rgb(self.file)
 
     def depth(self) -> Tensor | None:
         """[H, W] float32 along z in metres, 0 where unknown; None if there is no depth."""
         if self.depth_file is None:
             return None
-        with _opened(self.depth_file) as stored:
-            millimetres = np.array(stored).astype(np.float32)
-        millimetres[millimetres > FARTHEST_MM] = 0
-        return torch.from_numpy(millimetres / MILLIMETRES)
+        return read_depth(self.depth_file, MILLIMETRES, farthest=FARTHEST_MM / MILLIMETRES)
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,6 @@ class Capture:
         poses = [f.camera_from_world for f in posed if f.camera_from_world is not None]
         intrinsics = [f.intrinsics for f in posed if f.intrinsics is not None]
         return Cameras(torch.stack(poses), torch.stack(intrinsics), tuple(f.size for f in posed))
-
-
-def _opened(file: Path) -> Image.Image:
-    try:
-        return Image.open(file)
-    except (OSError, UnidentifiedImageError) as error:
-        checks.fail(str(file), "be a readable image", error, error=checks.DataError)
 
 
 def read_capture(folder: Path | str) -> Capture:

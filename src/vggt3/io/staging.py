@@ -13,6 +13,10 @@ from vggt3 import checks
 
 SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 """What a scene's folder holds; a folder that holds anything else is never replaced."""
+ANSWER_FILES = ("cameras.json", "scene.npz", "points.ply")
+"""What a folder of localised photos holds; likewise."""
+CONFIDENCE = "confidence"
+"""Key of each localised photo in cameras.json, which no reconstructed one has."""
 
 Judge = Callable[[Path], str | None]
 """Why a folder that is not empty must not be replaced; None if it may."""
@@ -20,6 +24,16 @@ Judge = Callable[[Path], str | None]
 
 def not_a_scene(place: Path) -> str | None:
     """Why the folder is no scene that ``reconstruct`` wrote, or None."""
+    return _other_than(place, SCENE_FILES, answers=False)
+
+
+def not_answers(place: Path) -> str | None:
+    """Why the folder is not what ``localize`` wrote, or None."""
+    return _other_than(place, ANSWER_FILES, answers=True)
+
+
+def _other_than(place: Path, files: Sequence[str], *, answers: bool) -> str | None:
+    """What the folder is, unless it holds ``files`` only and cameras of the right command."""
     cameras = place / "cameras.json"
     if not cameras.is_file():
         return "a folder with other things (no cameras.json)"
@@ -27,11 +41,17 @@ def not_a_scene(place: Path) -> str | None:
         content = json.loads(cameras.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    strange = sorted(entry.name for entry in place.iterdir() if entry.name not in SCENE_FILES)
-    if strange:
-        return f"a folder with '{strange[0]}', which vggt3 did not write"
-    kind = content.get("pose_kind", "estimated") if isinstance(content, dict) else "estimated"
-    return None if kind == "estimated" else f"a capture with poses of kind '{kind}'"
+    content = content if isinstance(content, dict) else {}
+    kind = content.get("pose_kind", "estimated")
+    if kind != "estimated":
+        return f"a capture with poses of kind '{kind}'"
+    frames = content.get("frames")
+    listed = frames if isinstance(frames, list) else []
+    asked = any(isinstance(frame, dict) and CONFIDENCE in frame for frame in listed)
+    if listed and asked != answers:
+        return f"what vggt3 {'localize' if asked else 'reconstruct'} wrote"
+    strange = sorted(entry.name for entry in place.iterdir() if entry.name not in files)
+    return f"a folder with '{strange[0]}', which vggt3 did not write" if strange else None
 
 
 @contextmanager
@@ -103,7 +123,8 @@ def check_out(
         )
         reason = _why_not_ours(place, keep, judge)
         if reason:
-            checks.fail(f"OUT '{out}'", "hold an earlier scene to be overwritten", reason)
+            wanted = "hold earlier results of this command to be overwritten"
+            checks.fail(f"OUT '{out}'", wanted, reason)
     _check_parent(place, out)
     return place
 
