@@ -49,7 +49,8 @@ def test_the_table_is_of_the_scenes_asked_for(
     more = tmp_path / "more.json"
     more.write_text(json.dumps(content))
     assert run("rooms-v1", *TINY, "-o", more, "--markdown") == 0
-    assert "| scenes | 1 |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| scenes | 1 |" in told and "[one scene]" in told, "one scene has no interval"
 
 
 def test_markdown(
@@ -101,6 +102,7 @@ def test_ctrl_c_keeps_what_is_done(
         (("rooms-v1", "--set", "v9"), 2, "--set must be one of"),
         (("rooms-v1", "--points", "dept"), 2, "did you mean 'depth'"),
         (("rooms-v1", "--attention.sweps", "1"), 2, "did you mean 'sweeps'"),
+        (("rooms-v1", "--cache", __file__), 2, "--cache"),
         (("rooms-v1", "-o", "none/run.json"), 2, "be in a folder that can be written"),
         (("rooms-v1", "-o", "OTHER"), 2, "be of the same backbone"),
         (("rooms-v2",), 2, "did you mean 'rooms-v1'"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from vggt3 import checks
 from vggt3.evaluation.examine import Examination, ExamOptions, exam_engine, open_examined
 from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
 from vggt3.evaluation.protocols.trial import Trial, TrialOptions
@@ -109,6 +110,7 @@ def command_of(name: str) -> Callable[..., None]:
         if not loaded.trained:
             _note("the weights are random: this shows the machinery, not a score")
         _run(sitting)
+        _check_scored(sitting, data)
         shown = sitting.record.only(sitting.tasks)
         _print(f"{chosen.about}; {loaded.description}", overall(shown, name), markdown=markdown)
         print(end="\n" * markdown)
@@ -160,6 +162,17 @@ def _run(sitting: Sitting) -> None:
         kept = f", {len(record.rows)} scenes are kept in {record.path}" if record.path else ""
         print(f"vggt3: interrupted{kept}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _check_scored(sitting: Trial, data: Path) -> None:
+    """Raise DataError where no scene had anything to compare with; name those that had not."""
+    empty, wanted = sitting.unscored, "have known depth in the views that are scored"
+    named = ", ".join(empty[:4]) + ", …" * (len(empty) > 4)
+    if empty and len(empty) == len(sitting.tasks):
+        got = f"none in any of its {len(empty)} scenes ({named})"
+        checks.fail(f"--data '{data}'", wanted, got, error=checks.DataError)
+    if empty:
+        _note(f"{len(empty)} of {len(sitting.tasks)} scenes must {wanted} to count: {named}")
 
 
 def _watched(sitting: Sitting) -> None:

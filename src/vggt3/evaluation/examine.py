@@ -21,6 +21,7 @@ from vggt3.geometry.projection import unproject
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.inference.options import RunOptions
+from vggt3.io.staging import check_folder
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, open_model
 from vggt3.model.vggt3 import VGGT3
@@ -101,6 +102,8 @@ class Examination(Sitting):
         self.engine, self.options = engine, options or ExamOptions()
         self.exam = exam or read_exam()
         self.tasks = self.options.tasks(self.exam)
+        if self.options.cache is not None:
+            check_folder(self.options.cache, "--cache")
         on_gpu = engine.device.type == "cuda"
         checks.require(
             on_gpu or not self.options.fast_pictures,

@@ -80,8 +80,7 @@ def number(score: str, value: float) -> str:
 
 def cell(score: str, value: Interval) -> str:
     """A mean and its interval."""
-    low, high = number(score, value.low), number(score, value.high)
-    return f"{number(score, value.mean)} [{low}, {high}]"
+    return value.told(lambda x: number(score, x))
 
 
 def overall(record: Record, name: str) -> Table:

@@ -100,8 +100,20 @@ def check_file(out: str | os.PathLike[str], overwrite: bool, magic: bytes) -> Pa
             same = file.read(len(magic)) == magic
         wanted = f"be a {place.suffix} file to be overwritten"
         checks.require(same, f"OUT '{out}'", wanted, "a file of another kind")
-    _check_parent(place, out)
+    _check_parent(place, f"OUT '{out}'")
     return place
+
+
+def check_folder(folder: str | os.PathLike[str], name: str) -> None:
+    """UsageError unless files may be written into ``folder``, which need not exist yet."""
+    place = Path(os.path.realpath(Path(folder).expanduser()))
+    what = f"{name} '{folder}'"
+    if os.path.lexists(place):
+        checks.require(place.is_dir(), what, "be a folder", "a file")
+        told = "be a folder that can be written"
+        checks.require(os.access(place, os.W_OK | os.X_OK), what, told, "a read-only one")
+    else:
+        _check_parent(place, what)
 
 
 def check_out(
@@ -125,15 +137,15 @@ def check_out(
         if reason:
             wanted = "hold earlier results of this command to be overwritten"
             checks.fail(f"OUT '{out}'", wanted, reason)
-    _check_parent(place, out)
+    _check_parent(place, f"OUT '{out}'")
     return place
 
 
-def _check_parent(place: Path, out: str | os.PathLike[str]) -> None:
+def _check_parent(place: Path, what: str) -> None:
     parent = next(folder for folder in place.parents if folder.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         kind = "a read-only folder" if parent.is_dir() else "a file"
-        checks.fail(f"OUT '{out}'", "be in a folder that can be written", f"{kind} '{parent}'")
+        checks.fail(what, "be in a folder that can be written", f"{kind} '{parent}'")
 
 
 @contextmanager

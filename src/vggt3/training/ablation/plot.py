@@ -121,7 +121,8 @@ class _Panel:
 
 
 def _ends(found: Interval) -> tuple[float, float]:
-    return found.low, found.high
+    """Of the line that is drawn: a single scene has no interval, only its dot."""
+    return (found.low, found.high) if found.count > 1 else (found.mean, found.mean)
 
 
 def _text(
