@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,8 @@ from typing import Any, Literal
 import torch
 
 from vggt3 import checks
-from vggt3.evaluation.pictures import Pictures
+from vggt3.evaluation.picture_options import PictureOptions
+from vggt3.evaluation.pictures import pictures_for
 from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
 from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.scoring import POINTS, Predicted, score_scene
@@ -21,7 +21,6 @@ from vggt3.geometry.projection import unproject
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.inference.options import RunOptions
-from vggt3.io.staging import check_folder
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, open_model
 from vggt3.model.vggt3 import VGGT3
@@ -29,11 +28,10 @@ from vggt3.types import Views
 
 SWEEPS = 2
 """Of fast weights, unless the caller says otherwise."""
-MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class ExamOptions:
+class ExamOptions(PictureOptions):
     """Which part of the exam, and how its pictures are made."""
 
     set: str = "v8"
@@ -44,25 +42,13 @@ class ExamOptions:
     """Clouds that are scored: from depth and camera, the point head's own, both, or none."""
     full_clouds: bool = False
     """Compare all pixels, not 20,000 of a scene; CD and NC then are not the exam's."""
-    cache: Path | None = None
-    """A folder that keeps the rendered scenes (1.6 MB for 8 views) for the next run."""
-    workers: int = -1
-    """Processes that render ahead; -1 is all cores but one beside a GPU, else none."""
-    fast_pictures: bool = False
-    """Render on the model's CUDA device; the scores then are not canonical."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.require(
             self.scenes is None or self.scenes >= 1, "--scenes", "be at least 1", self.scenes
         )
-        checks.require(self.workers >= -1, "--workers", "be at least -1", self.workers)
         checks.choose("--points", self.points, ("both", "depth", "head", "none"))
-        checks.require(
-            not (self.fast_pictures and self.cache is not None),
-            "--cache",
-            "hold canonical pictures only: leave out --fast-pictures",
-            self.cache,
-        )
 
     def tasks(self, exam: Exam) -> list[Task]:
         """The scenes meant, in order.
@@ -102,27 +88,7 @@ class Examination(Sitting):
         self.engine, self.options = engine, options or ExamOptions()
         self.exam = exam or read_exam()
         self.tasks = self.options.tasks(self.exam)
-        if self.options.cache is not None:
-            check_folder(self.options.cache, "--cache")
-        on_gpu = engine.device.type == "cuda"
-        checks.require(
-            on_gpu or not self.options.fast_pictures,
-            "--fast-pictures",
-            "be used with a CUDA device",
-            engine.device,
-        )
-        workers = self.options.workers
-        if workers < 0:
-            spare = min(MOST_WORKERS, (os.cpu_count() or 1) - 1)
-            workers = spare if on_gpu and not self.options.fast_pictures else 0
-        fast = self.options.fast_pictures
-        self.pictures = Pictures(
-            self.exam,
-            self.options.cache,
-            0 if fast else min(workers, len(self.tasks)),
-            str(engine.device) if fast else "cpu",
-            "auto" if fast else "torch",
-        )
+        self.pictures = pictures_for(self.exam, self.options, engine.device, len(self.tasks))
         about = {
             "exam": f"{self.exam.name} {self.exam.digest}",
             "canonical": self.pictures.canonical,

@@ -38,6 +38,11 @@ SCORES = {
     "under 10": "(10°, 10 cm) %",
     "under 20": "(20°, 20 cm) %",
     "under 30": "(30°, 30 cm) %",
+    "map auc@30": "map views' AUC@30 %",
+    "map rotation median": "map views' rotation error, median °",
+    "map translation median": "map views' translation error, median{unit}",
+    "rotation ratio": "queries' rotation error over the map's",
+    "translation ratio": "queries' translation error over the map's",
     "map rotation": "map views' rotation error °",
     "map translation": "map views' translation error{unit}",
     "confidence": "confidence of queries",
@@ -49,7 +54,7 @@ POSES, DEPTHS = ("auc@30", "rra@15", "rta@15", "ate"), ("absrel", "delta")
 QUERIES = ("rotation", "translation", "under 10")
 MAIN = (*POSES, *DEPTHS, "cd", "nc", *QUERIES, "cd head", "nc head")
 """Scores that are shown scene by scene."""
-DECIMALS = {"auc@30": 1, "delta": 1, "still": 1, "views": 0, "queries": 0}
+DECIMALS = {"auc@30": 1, "map auc@30": 1, "delta": 1, "still": 1, "views": 0, "queries": 0}
 PERCENT = ("rra", "rta", "under")
 
 Table = tuple[list[str], list[list[str]]]
@@ -98,9 +103,9 @@ def overall(record: Record, name: str) -> Table:
     return ["score", "mean [95 % interval]", "median", "scenes"], rows
 
 
-def by_scene(record: Record, name: str) -> Table:
+def by_scene(record: Record, name: str, scores: Sequence[str] = MAIN) -> Table:
     """Scene by scene, the scores that matter most."""
-    keys = [key for key in MAIN if key in record.values(name)]
+    keys = [key for key in scores if key in record.values(name)]
     rows = [
         [str(scene), *(number(key, row.scores.get(key, math.nan)) for key in keys)]
         for scene, row in record.of(name).items()
