@@ -106,7 +106,7 @@ def test_ctrl_c_keeps_what_is_done(
         (("rooms-v1", "-o", "none/run.json"), 2, "be in a folder that can be written"),
         (("rooms-v1", "-o", "OTHER"), 2, "be of the same backbone"),
         (("rooms-v2",), 2, "did you mean 'rooms-v1'"),
-        (("compare", "none.json", "none.json"), 1, "must be the file of an exam"),
+        (("compare", "none.json", "none.json"), 1, "must be the file of an exam, got No such file"),
         (("compare", "none.json"), 2, "THEIRS must be given"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.model.test_weights import disk_of
 from vggt3.checks import DataError, UsageError
 from vggt3.evaluation import examine
 from vggt3.evaluation.examine import (
@@ -114,6 +115,16 @@ def test_another_run_is_refused(
     with pytest.raises(UsageError, match=f"be of the same {what}"):
         sit(path, other, scenes=1, **options)
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_said_with_the_file_and_keeps_the_old_one(sit: Sit, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    record = sit(path, scenes=1).run()
+    before = path.read_bytes()
+    with disk_of(100), pytest.raises(OSError, match=r"File too large.*run\.json") as caught:
+        record.save()
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_what_is_no_record_is_refused(sit: Sit, tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def read_capture(folder: Path | str) -> Capture:
     try:
         content = json.loads(listing.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        checks.fail(str(listing), "be a readable JSON file", error, error=checks.DataError)
+        checks.fail(
+            str(listing), "be a readable JSON file", checks.reason(error), error=checks.DataError
+        )
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
         checks.fail(str(listing), "list frames", "none", error=checks.DataError)
@@ -125,7 +127,7 @@ def _frame(folder: Path, number: int, entry: Mapping[str, Any]) -> CaptureFrame:
         fx, fy, cx, cy = (float(entry[key]) for key in ("fx", "fy", "cx", "cy"))
         world_from_camera = torch.tensor(entry["camera_to_world"], dtype=torch.float64)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        checks.fail(what, "have file, width, height and a whole camera", repr(error),
+        checks.fail(what, "have file, width, height and a whole camera", checks.reason(error),
                     error=checks.DataError)  # fmt: skip
     checks.require(
         tuple(world_from_camera.shape) == (4, 4) and bool(world_from_camera.isfinite().all()),

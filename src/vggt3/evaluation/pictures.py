@@ -20,7 +20,7 @@ from vggt3 import checks
 from vggt3.data.procedural.render import Renderer
 from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.evaluation.rooms import Exam, ExamScene
-from vggt3.io.staging import check_folder
+from vggt3.io.staging import check_folder, replacing
 
 MOST_WORKERS = 16
 ARRAYS = ("images", "depth", "camera_from_world", "intrinsics")
@@ -150,9 +150,5 @@ def _kept(path: Path, digest: str) -> Arrays | None:
 
 def _keep(path: Path, digest: str, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with replacing(path) as beside:
         np.savez(beside, exam=np.array(digest), **arrays)  # type: ignore[arg-type]
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

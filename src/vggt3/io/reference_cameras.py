@@ -97,7 +97,9 @@ def _transforms(path: Path, content: dict[str, Any]) -> ReferenceCameras:
             matrix = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
             name = str(frame["file_path"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            _refuse(path, f"have file_path and transform_matrix in frame {number}", repr(error))
+            _refuse(
+                path, f"have file_path and transform_matrix in frame {number}", checks.reason(error)
+            )
         if matrix.shape not in ((4, 4), (3, 4)) or not bool(matrix.isfinite().all()):
             _refuse(path, f"have a finite 4×4 matrix in frame {number}", list(matrix.shape))
         names.append(name.removeprefix("./"))

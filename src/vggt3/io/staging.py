@@ -55,6 +55,30 @@ def _other_than(place: Path, files: Sequence[str], *, answers: bool) -> str | No
 
 
 @contextmanager
+def naming(path: str | os.PathLike[str], told: str = "") -> Iterator[None]:
+    """Raise an error of the system that names no file (a full disk) again, with ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, f"{path}{told}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path``, with its ending, that takes its place at the end; whatever
+    happens in the block, ``path`` is as it was or whole."""
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with naming(path):
+            yield beside
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
 def staged(
     out: str | os.PathLike[str],
     overwrite: bool = False,
@@ -154,16 +178,14 @@ def _sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
     made = _make_parents(place)
     shelter = None
     try:
-        shelter = _make_beside(place, "partial")
-        yield shelter / place.name  # Its own name: what is written inside may mention it.
-        shelter.rmdir()
-    except BaseException as error:
+        with naming(out, " (nothing was kept)"):
+            shelter = _make_beside(place, "partial")
+            yield shelter / place.name  # Its own name: what is written inside may mention it.
+            shelter.rmdir()
+    except BaseException:
         if shelter is not None:
             shutil.rmtree(shelter, ignore_errors=True)
         _remove_empty(made)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            where = f"{out} (nothing was kept)"
-            raise OSError(error.errno, error.strerror, where) from error
         raise
 
 
