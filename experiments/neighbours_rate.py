@@ -14,6 +14,7 @@ import time
 import torch
 from torch import Tensor
 
+from vggt3.metrics import box_tree
 from vggt3.metrics.neighbours import Neighbours
 
 EQUAL = 1e-12
@@ -71,28 +72,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", default="1000000,5000000")
     parser.add_argument("--count", default="1,30")
+    parser.add_argument("--block", default="24,26", help="log2 of distances held at once")
     parser.add_argument("--device", default="cuda")
     asked = parser.parse_args()
     device = torch.device(asked.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else asked.device
     print(f"{name} beside {os.cpu_count()} CPU cores; seconds to build + to ask", flush=True)
-    print("| points | nearest | here | scipy | times | largest relative difference |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print("| points | nearest | block | here | scipy | times | largest relative difference |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     unequal = 0
     for number in map(int, asked.points.split(",")):
         held, other = sheet(number, 0), sheet(number, 1)
         for count in map(int, asked.count.split(",")):
             queries = other if count == 1 else held
-            found, built, took = on_device(held, queries, count, device)
             known, grown, needed = by_scipy(held, queries, count)
-            apart = float(((found - known).abs() / known.clamp(min=1e-30)).max())
-            unequal += not apart <= EQUAL
-            times = (grown + needed) / (built + took)
-            print(
-                f"| {number:,} | {count} | {built:.2f} + {took:.2f} | {grown:.2f} + {needed:.2f} "
-                f"| {times:.1f} | {apart:.1e} |",
-                flush=True,
-            )
+            for power in map(int, asked.block.split(",")):
+                box_tree.BLOCK = 1 << power
+                found, built, took = on_device(held, queries, count, device)
+                apart = float(((found - known).abs() / known.clamp(min=1e-30)).max())
+                unequal += not apart <= EQUAL
+                times = (grown + needed) / (built + took)
+                print(
+                    f"| {number:,} | {count} | 2^{power} | {built:.2f} + {took:.2f} "
+                    f"| {grown:.2f} + {needed:.2f} | {times:.1f} | {apart:.1e} |",
+                    flush=True,
+                )
     return int(unequal > 0)
 
 
