@@ -59,8 +59,13 @@ def test_markdown(
     monkeypatch.setitem(sys.modules, "rich.console", None)  # a bare GPU machine
     assert run("rooms-v1", *TINY, "-o", runs[0], "--markdown") == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert lines[:2] == ["| mean [95 % interval] | v8 |", "| --- | --- |"]
-    assert all(line.count("|") == 3 for line in lines)
+    assert lines[:2] == ["| mean [95 % interval] | v8 | median |", "| --- | --- | --- |"]
+    table, told = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    assert all(line.count("|") == 4 for line in table)
+    (row,) = json.loads(runs[0].read_text())["sets"]["v8"]
+    assert table[2].endswith(f"| {row['scores']['auc@30']:.1f} |")
+    for what in ("command: vggt3", "protocol: rooms-v1", "tensors SHA-256: "):
+        assert any(line.startswith(f"- {what}") for line in told), what
 
 
 def test_the_file_says_where_it_comes_from(runs: tuple[Path, Path]) -> None:

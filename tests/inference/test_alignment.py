@@ -78,7 +78,7 @@ def test_cameras_that_look_elsewhere_are_said(mapped: SceneMemory) -> None:
     found = align(scene, known_at(CENTRES, turns=poses[..., :3] @ about_z))
     assert found.residual < 1e-9
     assert found.rotation_deg == pytest.approx(40, abs=1e-4)
-    assert "and 40°" in found.describe()
+    assert "and 40.0°, scale" in found.describe()
     assert "turned from the map's by 40°" in (found.warning() or "")
 
 

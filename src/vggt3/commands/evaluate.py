@@ -22,8 +22,8 @@ from vggt3.evaluation.localisation_exam import (
 from vggt3.evaluation.pictures import Pictures
 from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
 from vggt3.evaluation.protocols.trial import Trial, TrialOptions
+from vggt3.evaluation.record import Record, read_record
 from vggt3.evaluation.record import compare as compare_records
-from vggt3.evaluation.record import read_record
 from vggt3.evaluation.sitting import Sitting
 from vggt3.evaluation.tables import Table, across, by_scene, compared, label, overall
 from vggt3.evaluation.tables import markdown as as_markdown
@@ -73,6 +73,7 @@ def rooms_v1(
     _run(examination)
     shown = examination.record.only(examination.tasks)
     _print(loaded.description, across(shown, ROOMS), markdown=markdown)
+    _print_origin(shown, markdown=markdown)
 
 
 def rooms_v1_localise(
@@ -105,15 +106,14 @@ def rooms_v1_localise(
     _say_of(loaded, sitting.pictures)
     _run(sitting)
     shown = sitting.record.only(sitting.tasks)
-    title = f"localisation in rooms-v1; {loaded.description}"
+    _print(f"localisation in rooms-v1; {loaded.description}", verdict(shown), markdown=markdown)
     for head, table in (
-        (title, verdict(shown)),
         ("ratios", paired(shown)),
         ("by scene", by_scene(shown, EXAM, SHOWN)),
     ):
-        _print(head, table, markdown=markdown)
         print(end="\n" * markdown)
-    print("\n".join(f"- {line}" if markdown else line for line in told_of(shown)))
+        _print(head, table, markdown=markdown)
+    _print_origin(shown, markdown=markdown)
 
 
 def compare(ours: Path, theirs: Path, *, markdown: bool = False) -> None:
@@ -162,8 +162,7 @@ def command_of(name: str) -> Callable[..., None]:
         _print(f"{chosen.about}; {loaded.description}", overall(shown, name), markdown=markdown)
         print(end="\n" * markdown)
         _print("by scene", by_scene(shown, name), markdown=markdown)
-        print(end="\n" * markdown)
-        print("\n".join(f"- {line}" if markdown else line for line in told_of(shown)))
+        _print_origin(shown, markdown=markdown)
 
     about = PROTOCOLS[name].about
     evaluate.__doc__ = EVALUATE.format(about=about[0].upper() + about[1:])
@@ -259,10 +258,18 @@ def _print(title: str, table: Table, *, markdown: bool) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    shown = RichTable(*head, title=title, title_justify="left")
+    shown = RichTable(title=title, title_justify="left")
+    for name in head:
+        shown.add_column(name, overflow="fold")  # on a narrow screen whole words, in pieces
     for cells in rows:
         shown.add_row(*cells)
     Console(markup=False).print(shown)
+
+
+def _print_origin(record: Record, *, markdown: bool) -> None:
+    """What was run, below its scores."""
+    print(end="\n" * markdown)
+    print("\n".join(f"- {line}" if markdown else line for line in told_of(record)))
 
 
 def _note(text: str) -> None:

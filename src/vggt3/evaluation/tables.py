@@ -151,7 +151,8 @@ def compared(found: Sequence[Comparison], unit: str) -> Table:
 
 
 def across(record: Record, keys: Mapping[str, str]) -> Table:
-    """Scores ``keys`` (name → label) down, the record's sets across, and counts of scenes."""
+    """Scores ``keys`` (name → label) down, the record's sets across, and counts of scenes; with
+    medians where it is one set, for several of which there is no room (the file has them)."""
     names = record.sets
     found = {name: record.intervals(name) for name in names}
     trivial = {name: record.intervals(name, trivial=True)["auc@30"] for name in names}
@@ -166,7 +167,12 @@ def across(record: Record, keys: Mapping[str, str]) -> Table:
         lost = [sum(math.isnan(row.scores["cd"]) for row in record.of(n).values()) for n in names]
         if any(lost):
             rows.append(["scenes without a cloud", *map(str, lost)])
-    return ["mean [95 % interval]", *names], rows
+    if len(names) != 1:
+        return ["mean [95 % interval]", *names], rows
+    medians, key_of = record.medians(names[0]), {keys[key]: key for key in here}
+    middle = [number(k, medians[k]) if (k := key_of.get(row[0])) else "" for row in rows]
+    head = ["mean [95 % interval]", names[0], "median"]
+    return head, [[*row, x] for row, x in zip(rows, middle, strict=True)]
 
 
 def markdown(table: Table) -> str:

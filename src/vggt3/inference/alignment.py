@@ -45,7 +45,7 @@ class Alignment:
         share = 100 * self.residual / self.extent if self.extent else 0.0
         return (
             f"{self.photos} photos, residual {self.residual:.4g}{unit} ({share:.1f} % of their "
-            f"extent) and {self.rotation_deg:.2g}°, scale {float(self.similarity.scale):.4g}"
+            f"extent) and {self.rotation_deg:.1f}°, scale {float(self.similarity.scale):.4g}"
         )
 
     def warning(self) -> str | None:
