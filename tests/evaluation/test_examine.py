@@ -138,6 +138,20 @@ def test_what_is_no_record_is_refused(sit: Sit, tmp_path: Path) -> None:
         open_record(tmp_path / "none" / "run.json", {}, {})
 
 
+def test_a_picture_of_every_scene(sit: Sit, tmp_path: Path) -> None:
+    drawn = sit(pictures=tmp_path / "pictures", scenes=2).run()
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    first = min(int(row.scene) for row in drawn.rows.values())
+    assert len(names) == 4 and names[0] == f"rooms-v1-v8-{first:06d}-depth.png"
+    plain = sit(scenes=2).run()
+    assert [r.scores for r in drawn.rows.values()] == [r.scores for r in plain.rows.values()]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match=r"--pictures .* must be a folder, got a file"):
+        sit(pictures=tmp_path / "file", scenes=1)
+    with pytest.raises(UsageError, match="--pictures must be left out with --points none"):
+        ExamOptions(points="none", pictures=tmp_path)
+
+
 def test_impossible_options_are_said(sit: Sit, tmp_path: Path) -> None:
     for options, message in (
         ({"set": "v8,v80"}, "--set must be one of"),
