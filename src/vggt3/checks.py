@@ -54,6 +54,17 @@ def require(
         fail(name, wanted, got, error=error)
 
 
+def reason(error: Exception) -> str:
+    """Why a file could not be read, on one line and in a reader's words, not in Python's."""
+    if isinstance(error, OSError):
+        return error.strerror or "an error of the system"
+    if isinstance(error, KeyError):
+        return f"no {error.args[0]!r}" if error.args else "a key that is missing"
+    if isinstance(error, (TypeError, AttributeError, IndexError)):
+        return "values of another kind"
+    return " ".join(str(error).split()) or "something else"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known spelling closest to ``name``, or None if nothing is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -49,7 +49,8 @@ def test_the_table_is_of_the_scenes_asked_for(
     more = tmp_path / "more.json"
     more.write_text(json.dumps(content))
     assert run("rooms-v1", *TINY, "-o", more, "--markdown") == 0
-    assert "| scenes | 1 |" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "| scenes | 1 |" in told and "[one scene]" in told, "one scene has no interval"
 
 
 def test_markdown(
@@ -58,8 +59,13 @@ def test_markdown(
     monkeypatch.setitem(sys.modules, "rich.console", None)  # a bare GPU machine
     assert run("rooms-v1", *TINY, "-o", runs[0], "--markdown") == 0
     lines = capsys.readouterr().out.strip().splitlines()
-    assert lines[:2] == ["| mean [95 % interval] | v8 |", "| --- | --- |"]
-    assert all(line.count("|") == 3 for line in lines)
+    assert lines[:2] == ["| mean [95 % interval] | v8 | median |", "| --- | --- | --- |"]
+    table, told = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    assert all(line.count("|") == 4 for line in table)
+    (row,) = json.loads(runs[0].read_text())["sets"]["v8"]
+    assert table[2].endswith(f"| {row['scores']['auc@30']:.1f} |")
+    for what in ("command: vggt3", "protocol: rooms-v1", "tensors SHA-256: "):
+        assert any(line.startswith(f"- {what}") for line in told), what
 
 
 def test_the_file_says_where_it_comes_from(runs: tuple[Path, Path]) -> None:
@@ -101,10 +107,11 @@ def test_ctrl_c_keeps_what_is_done(
         (("rooms-v1", "--set", "v9"), 2, "--set must be one of"),
         (("rooms-v1", "--points", "dept"), 2, "did you mean 'depth'"),
         (("rooms-v1", "--attention.sweps", "1"), 2, "did you mean 'sweeps'"),
+        (("rooms-v1", "--cache", __file__), 2, "--cache"),
         (("rooms-v1", "-o", "none/run.json"), 2, "be in a folder that can be written"),
         (("rooms-v1", "-o", "OTHER"), 2, "be of the same backbone"),
         (("rooms-v2",), 2, "did you mean 'rooms-v1'"),
-        (("compare", "none.json", "none.json"), 1, "must be the file of an exam"),
+        (("compare", "none.json", "none.json"), 1, "must be the file of an exam, got No such file"),
         (("compare", "none.json"), 2, "THEIRS must be given"),
     ],
 )

@@ -122,10 +122,55 @@ def test_a_reference_gives_answers_in_its_frame(
         np.testing.assert_allclose(b["depth/q0.jpg"], 10 * a["depth/q0.jpg"], rtol=1e-3)
     content = json.loads((desk / "known" / "cameras.json").read_text())
     assert content["scale"].startswith("metric")
+    for entry in known:  # the same centres, the cameras upside down
+        turned = np.array(entry["camera_to_world"])
+        turned[:3, :2] *= -1
+        entry["camera_to_world"] = turned.tolist()
+    (desk / "turned.json").write_text(json.dumps({"frames": known}))
+    capsys.readouterr()
+    assert run(*words[:4], "odd", *device, "--reference", "turned.json") == 0
+    assert "turned from the map's by 180°" in capsys.readouterr().err
     (desk / "two.json").write_text(json.dumps({"frames": known[:2]}))
     assert run(*words[:4], "no", *device, "--reference", "two.json") == 1
     assert "know at least 3" in capsys.readouterr().err
     assert not (desk / "no").exists()
+
+
+def test_photos_of_elsewhere_are_named(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("map", "map", "-o", "scene.vggt3", *TINY) == 0
+    for least, said in ((1.0, True), (0.0, False)):
+        monkeypatch.setattr("vggt3.commands.localize.LEAST", least)
+        capsys.readouterr()
+        words = ("localize", "scene.vggt3", "ask", "-o", f"out{least:g}", "--device", "cpu")
+        assert run(*words, "--cameras-only") == 0
+        told = capsys.readouterr().err
+        assert ("2 of 2 photos probably do not show the mapped place" in told) == said
+        assert ("q0.jpg (0." in told) == said
+
+
+def test_overwrite_takes_the_commands_own_results_only(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("map", "map", "-o", "scene.vggt3", *TINY) == 0
+    words = ("localize", "scene.vggt3", "ask", "-o", "out", "--device", "cpu", "--overwrite")
+    assert run(*words) == 0 and run(*words) == 0  # its own
+    reconstruct = ("reconstruct", "map", *TINY, "--overwrite")
+    capsys.readouterr()
+    assert run(*reconstruct, "-o", "out") == 2
+    assert "what vggt3 localize wrote" in capsys.readouterr().err
+    assert run(*reconstruct, "-o", "scene") == 0
+    for name in ("preview.png", None):  # a scene whose picture was taken away is still a scene
+        before = (desk / "scene" / "cameras.json").read_bytes()
+        capsys.readouterr()
+        assert run(*words[:4], "scene", *words[5:]) == 2
+        told = capsys.readouterr().err
+        assert "earlier results of this command" in told
+        assert "what vggt3 reconstruct wrote" in told
+        assert (desk / "scene" / "cameras.json").read_bytes() == before
+        if name:
+            (desk / "scene" / name).unlink()
 
 
 BAD = [

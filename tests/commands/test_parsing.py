@@ -25,6 +25,8 @@ class Look:
     """Share of points kept, in %."""
     names: tuple[str, ...] = ()
     """Names."""
+    pair: tuple[int, int] = (1, 2)
+    """Two."""
 
     def __post_init__(self) -> None:
         checks.require(self.keep > 0, "--keep", "be positive", self.keep)
@@ -175,6 +177,7 @@ def test_printed_config_can_be_given_back(
         ("a -o b --long-side", "--long-side: expected one argument"),
         ("a -o b --long-side x", "--long-side must be a whole number or null, got 'x'"),
         ("a -o b --keep x", "--keep must be a number, got 'x'"),
+        ("a -o b --pair 5", "--pair must be a list of 2 in brackets, each a whole number, got '5'"),
         ("a -o b --keep 0", "--keep must be positive, got 0.0"),
         (
             "a -o b --points-from dept",

@@ -265,10 +265,18 @@ def test_tum(tmp_path: Path) -> None:
     poses = b"9.5 0 0 0 0 0 0 1\n10.015 1 2 3 0 0 0.70710678118654752 0.70710678118654752\n"
     write(film / "groundtruth.txt", poses)
     (scene,) = read_scenes("tum", tmp_path)
-    first, second = scene.views
+    (first,) = scene.views
     assert stands(first) == [1, 2, 3] and sees(first, (1, 3, 3)) == [1, 0, 0]
     assert k(first) == [525 / 160, 525 / 160, 2, 1.5] and depths(first)[0] == 0.2468
-    assert second.missing(("pose", "intrinsics", "depth")) == ["pose", "depth"]  # a second off
+    assert scene.notes == (  # the second image is a second off
+        "TUM fr1: 1 images have no depth within 20 ms and are left out",
+        "TUM fr1: 1 images have no pose within 20 ms and are left out",
+    )
+    (film / "groundtruth.txt").rename(film / "away.txt")
+    (film / "depth.txt").rename(film / "far.txt")
+    (scene,) = read_scenes("tum", tmp_path)  # what no list is there for, nobody misses
+    assert [v.missing(("pose", "depth")) for v in scene.views] == [["pose", "depth"]] * 2
+    (film / "far.txt").rename(film / "depth.txt")
     write(film / "groundtruth.txt", b"10.015 1 2 3 0 0 0 0\n")
     (scene,) = read_scenes("tum", tmp_path)
     with pytest.raises(DataError, match=r"groundtruth.txt must hold a quaternion of length 1"):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.layouts import NRGBD, SIZE, WRITERS, Drawn, drawn
+from tests.data.literal import COLOUR_4X3, write
 from vggt3.checks import DataError
 from vggt3.data.readers.layout import LAYOUTS, layout, read_scenes, recognised
 
@@ -84,3 +86,35 @@ def test_one_scenes_folder_will_do(name: str, seven: Drawn, tmp_path: Path) -> N
     (inner,) = (entry for entry in tmp_path.iterdir() if entry.is_dir())
     (scene,) = read_scenes(name, inner)
     assert len(scene.views) == 4
+
+
+@pytest.mark.parametrize("name", ["captures", "tum", "scannet", "bonn", "sevenscenes"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16"])
+def test_a_picture_of_depth_is_no_depth(name: str, mode: str, tmp_path: Path) -> None:
+    """Eight bits have no millimetres: read as depth they would score as if all were near."""
+    WRITERS[name](tmp_path, drawn())
+    (scene,) = read_scenes(name, tmp_path)
+    for file in tmp_path.rglob("*.png"):
+        with Image.open(file) as picture:
+            size, deep = picture.size, picture.mode.startswith("I")
+        if deep:
+            Image.new(mode, size, 7).save(file)
+    if mode == "I;16":
+        assert float(scene.views[0].depth_map().max()) > 0
+        return
+    said = r"\.png must be a depth map of one channel with 16 bits, (5000|1000) steps a unit, got"
+    with pytest.raises(DataError, match=said):
+        scene.views[0].depth_map()
+
+
+def test_captures_without_a_camera_are_said(tmp_path: Path) -> None:
+    """A folder that has no pose is no scene; the others say so, or the error does."""
+    bare = b'{"frames": [{"file": "a.png", "width": 4, "height": 3}]}'
+    write(tmp_path / "blind/cameras.json", bare)
+    write(tmp_path / "blind/a.png", COLOUR_4X3)
+    told = "capture blind: 1 photos without a camera are left out"
+    with pytest.raises(DataError, match=f"got none; {told}"):
+        read_scenes("captures", tmp_path)
+    WRITERS["captures"](tmp_path, drawn())
+    (scene,) = read_scenes("captures", tmp_path)
+    assert scene.name != "blind" and told in scene.notes

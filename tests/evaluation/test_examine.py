@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.model.test_weights import disk_of
 from vggt3.checks import DataError, UsageError
 from vggt3.evaluation import examine
 from vggt3.evaluation.examine import (
@@ -116,6 +117,16 @@ def test_another_run_is_refused(
     assert path.read_bytes() == before
 
 
+def test_a_full_disk_is_said_with_the_file_and_keeps_the_old_one(sit: Sit, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    record = sit(path, scenes=1).run()
+    before = path.read_bytes()
+    with disk_of(100), pytest.raises(OSError, match=r"File too large.*run\.json") as caught:
+        record.save()
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
 def test_what_is_no_record_is_refused(sit: Sit, tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     for text in ("", "{}", '{"format": "another"}', "[1]"):
@@ -125,6 +136,20 @@ def test_what_is_no_record_is_refused(sit: Sit, tmp_path: Path) -> None:
         assert path.read_text() == text
     with pytest.raises(UsageError, match="folder that can be written"):
         open_record(tmp_path / "none" / "run.json", {}, {})
+
+
+def test_a_picture_of_every_scene(sit: Sit, tmp_path: Path) -> None:
+    drawn = sit(pictures=tmp_path / "pictures", scenes=2).run()
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    first = min(int(row.scene) for row in drawn.rows.values())
+    assert len(names) == 4 and names[0] == f"rooms-v1-v8-{first:06d}-depth.png"
+    plain = sit(scenes=2).run()
+    assert [r.scores for r in drawn.rows.values()] == [r.scores for r in plain.rows.values()]
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UsageError, match=r"--pictures .* must be a folder, got a file"):
+        sit(pictures=tmp_path / "file", scenes=1)
+    with pytest.raises(UsageError, match="--pictures must be left out with --points none"):
+        ExamOptions(points="none", pictures=tmp_path)
 
 
 def test_impossible_options_are_said(sit: Sit, tmp_path: Path) -> None:

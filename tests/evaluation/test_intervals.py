@@ -43,5 +43,10 @@ def test_pairs_see_what_the_spread_of_scenes_hides() -> None:
 def test_scenes_without_a_value_are_left_out() -> None:
     found = paired([1.0, math.nan, 4.0], [0.0, 1.0, math.nan])
     assert (found.mean, found.count) == (1, 1)
+    assert math.isnan(found.low) and math.isnan(found.high) and not found.excludes_zero
+    assert found.told(lambda x: f"{x:.1f}") == "1.0 [one scene]"
+    several = interval([1.0, 2.0, 3.0]).told(lambda x: f"{x:.1f}")
+    assert several.startswith("2.0 [1.") and several.endswith("]")
     empty = interval([math.nan])
+    assert empty.told(lambda x: f"{x}") == "nan"
     assert empty.count == 0 and math.isnan(empty.mean) and not empty.excludes_zero

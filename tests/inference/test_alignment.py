@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,23 +43,49 @@ def standing(scene: SceneMemory, centres: Tensor) -> SceneMemory:
     return replace(scene, cameras=replace(scene.cameras, camera_from_world=poses))
 
 
+def known_at(
+    centres: Tensor, names: tuple[str, ...] = NAMES, *, turns: Tensor | None = None
+) -> ReferenceCameras:
+    """A reference with cameras at ``centres``."""
+    turns = torch.eye(3).double().expand(len(centres), 3, 3) if turns is None else turns
+    poses = torch.cat([turns, centres[..., None]], dim=-1)
+    return ReferenceCameras(Path("r"), names, poses)
+
+
 def test_a_known_similarity_is_found(mapped: SceneMemory) -> None:
     turn = random_rotation((), torch.Generator().manual_seed(1), torch.float64)
     shift = torch.tensor([3.0, -1, 2]).double()
     motion = Similarity(torch.tensor(4.0).double(), turn, shift)
-    known = ReferenceCameras(Path("r"), NAMES[::-1], motion.apply(CENTRES).flip(0), True)
-    found = align(standing(mapped, CENTRES), known)
+    scene = standing(mapped, CENTRES)
+    poses = invert_pose(motion.apply_to_cameras(scene.cameras.camera_from_world))
+    known = ReferenceCameras(Path("r"), NAMES[::-1], poses.flip(0), True)
+    found = align(scene, known)
     assert (found.photos, found.metric) == (5, True)
     assert found.residual < 1e-9
     assert torch.allclose(found.similarity.apply(CENTRES), motion.apply(CENTRES), atol=1e-9)
     assert "5 photos, residual" in found.describe()
     assert "scale 4" in found.describe()
+    assert found.rotation_deg < 1e-4 and found.warning() is None
+    assert found.extent == pytest.approx(4 * float(CENTRES.var(0, correction=0).sum().sqrt()))
+
+
+def test_cameras_that_look_elsewhere_are_said(mapped: SceneMemory) -> None:
+    """Centres fit exactly; every known camera is turned by 40° about its own axis."""
+    scene = standing(mapped, CENTRES)
+    poses = invert_pose(scene.cameras.camera_from_world)
+    c, s = math.cos(math.radians(40)), math.sin(math.radians(40))
+    about_z = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=torch.float64)
+    found = align(scene, known_at(CENTRES, turns=poses[..., :3] @ about_z))
+    assert found.residual < 1e-9
+    assert found.rotation_deg == pytest.approx(40, abs=1e-4)
+    assert "and 40.0°, scale" in found.describe()
+    assert "turned from the map's by 40°" in (found.warning() or "")
 
 
 def test_the_residual_is_the_root_mean_square_that_is_left(mapped: SceneMemory) -> None:
     noise = 0.05 * torch.randn(5, 3, generator=torch.Generator().manual_seed(4)).double()
     target = CENTRES + noise
-    found = align(standing(mapped, CENTRES), ReferenceCameras(Path("r"), NAMES, target))
+    found = align(standing(mapped, CENTRES), known_at(target))
     left = (found.similarity.apply(CENTRES) - target).norm(dim=-1)
     assert found.residual == pytest.approx(float(left.square().mean().sqrt()))
     assert 0.01 < found.residual < 0.05 * 3**0.5
@@ -77,9 +104,9 @@ def test_what_determines_no_frame_is_refused(mapped: SceneMemory) -> None:
         (standing(mapped, line), NAMES, CENTRES, "the map's centres .* one line"),
     ):
         with pytest.raises(checks.DataError, match=message):
-            align(scene_, ReferenceCameras(Path("r"), names, centres))
+            align(scene_, known_at(centres, names))
     poses = scene.cameras.camera_from_world.clone()
     poses[:3] = torch.nan
     blind = replace(scene, cameras=replace(scene.cameras, camera_from_world=poses))
     with pytest.raises(checks.DataError, match="at least 3"):
-        align(blind, ReferenceCameras(Path("r"), NAMES, CENTRES))
+        align(blind, known_at(CENTRES))

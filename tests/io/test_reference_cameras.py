@@ -42,19 +42,19 @@ def test_cameras_json(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "cameras.json"):
         found = read_reference(place)
         assert found.names == ("images/a.jpg",)
-        assert found.centres.tolist() == [[1, 2, 3]]
+        assert found.world_from_camera.tolist() == [TURNED[:3]]
         assert found.metric
 
 
 def test_nerfstudio(tmp_path: Path) -> None:
-    """Its axes are OpenGL's: y and z of the camera are turned, the centre stays."""
+    """Its axes are OpenGL's: y and z of the camera are turned over, the centre stays."""
     opengl = [[0, 0, -1, 1], [0, -1, 0, 2], [-1, 0, 0, 3], [0, 0, 0, 1]]
     frames = [{"file_path": "./images/a.jpg", "transform_matrix": opengl}]
     (tmp_path / "transforms.json").write_text(json.dumps({"fl_x": 500, "frames": frames}))
     for place in (tmp_path, tmp_path / "transforms.json"):
         found = read_reference(place)
         assert found.names == ("images/a.jpg",)
-        assert found.centres.tolist() == [[1, 2, 3]]
+        assert found.world_from_camera.tolist() == [TURNED[:3]]
         assert not found.metric
 
 
@@ -66,11 +66,13 @@ def test_colmap(tmp_path: Path) -> None:
         assert found.names == ("plain.jpg", "sub/turned.jpg")
         expected = torch.tensor([[4.0, 5, 6], [1, 2, 3]]).double()
         assert torch.allclose(found.centres, expected, atol=1e-12)
+        turned = torch.tensor(TURNED[:3]).double()
+        assert torch.allclose(found.world_from_camera[1], turned, atol=1e-12)
 
 
 def test_names_are_matched_whole_or_by_their_last_part() -> None:
     names = ("images/a.jpg", "left/b.jpg", "right/b.jpg", "c.jpg")
-    known = ReferenceCameras(Path("x"), names, torch.zeros(4, 3))
+    known = ReferenceCameras(Path("x"), names, torch.zeros(4, 3, 4))
     assert known.matched(["c.jpg", "a.jpg", "d.jpg"]) == ([0, 1], [3, 0])
     assert known.matched(["right/b.jpg", "b.jpg"]) == ([0], [2])  # "b.jpg" could be either
     assert known.matched(["1/a.jpg", "2/a.jpg"]) == ([], [])

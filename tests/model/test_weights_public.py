@@ -202,7 +202,10 @@ def test_files_that_are_no_checkpoints(golden: Golden, tmp_path: Path) -> None:
     torch.save({"model": {"a": "b"}}, tmp_path / "words.pt")
     torch.save({}, tmp_path / "none.pt")
     cases: dict[str, tuple[bytes | None, str]] = {
-        "cut.pt": (whole[: len(whole) // 2], "be a whole PyTorch checkpoint"),
+        "cut.pt": (
+            whole[: len(whole) // 2],
+            "be a whole PyTorch checkpoint, got a damaged or incom",
+        ),
         "cut.safetensors": (flat[:-4], "be a whole safetensors file"),
         "short.pt": (b"\x80\x02", "be a whole PyTorch checkpoint"),
         "empty.pt": (b"", "be a safetensors or PyTorch checkpoint, got a file that begins with"),

@@ -21,7 +21,7 @@ def test_recipes_are_read() -> None:
 
 @pytest.mark.parametrize("text", ["", "8", "8@168*2", "8@170x168*2", "0@168x168*2", "8@14x14*1:0"])
 def test_bad_recipes_are_named(text: str) -> None:
-    with pytest.raises(UsageError, match="--recipes"):
+    with pytest.raises(UsageError, match=r"--data\.recipes"):
         parse_recipes(text)
 
 

@@ -35,8 +35,12 @@ def told(capsys: pytest.CaptureFixture[str], output: Path, *words: str, code: in
         (["--attention", "linaer"], "did you mean 'linear'?"),
         (["--attention.sweps", "2"], "did you mean 'sweeps'?"),
         (["--trainer.max_steps", "few"], "--trainer.max_steps must be"),
+        (["--data.size", "5"], "--data.size must be a list in brackets, such as [1,2], got '5'"),
+        (["--data.recipes", "x"], "--data.recipes must look like"),
+        (["--data.samples", "3"], "--data.samples must be 1 or 4, got 3"),
+        (["--learning.train", "none"], "--learning.train must be one of"),
         (["--data.views", "1"], "--data.views must be at least 2"),
-        (["--optimizer.lr", "-1"], "--lr must be positive, got -1"),
+        (["--optimizer.lr", "-1"], "--optimizer.lr must be positive, got -1"),
         (["--trainer.accelerator", "abacus"], "--trainer must have settings that fit"),
         (["--config", "nowhere.yaml"], "no such file"),
         (["--ckpt_path", "nowhere.ckpt", "--attention", "linear"], "must be a file"),
@@ -95,6 +99,17 @@ def test_a_checkpoint_of_something_else(capsys: pytest.CaptureFixture[str], tmp_
     capsys.readouterr()
     assert fit(tmp_path, *TINY, *resume, "--data.seed", "9") == 0
     assert "note: the checkpoint saw seed 1" in capsys.readouterr().err
+
+
+def test_what_is_damaged_is_said_in_a_readers_words(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.ckpt"
+    for content in (b"PK\x03\x04 cut short", b"hello"):
+        path.write_bytes(content)
+        line = told(capsys, tmp_path, *TINY, "--ckpt_path", str(path), code=1)
+        assert "must be a checkpoint" in line and "damaged" in line
+        assert "miniz" not in line and "Reader" not in line
 
 
 class Evil:

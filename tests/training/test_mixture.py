@@ -12,7 +12,7 @@ from tests.data.layouts import WRITERS, drawn, write_nrgbd, write_sevenscenes
 from vggt3.checks import DataError, UsageError
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.scene import SceneBatch, SceneParameters
-from vggt3.data.readers.layout import read_scenes
+from vggt3.data.readers.layout import LAYOUTS, read_scenes
 from vggt3.geometry.camera import normalise_to_first
 from vggt3.geometry.projection import project, unproject
 from vggt3.training.curriculum import RecipeScenes, Steps, parse_recipes
@@ -190,6 +190,36 @@ def test_sources_are_parsed() -> None:
 def test_impossible_mixtures_are_said(names: str, root: str | None, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_sources(names, root)
+
+
+UNLEARNED = {
+    "bonn": "no pose and no intrinsics",
+    "kitti": "no pose and no intrinsics",
+    "wayspots": "no depth",
+    "colmap": "no depth",
+}
+"""What these layouts lack for training."""
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_every_layout_is_a_training_set(name: str, tmp_path: Path) -> None:
+    """One batch of a miniature of each; what a layout cannot have is said."""
+    WRITERS[name](tmp_path / "data", drawn(views=6))
+    if name == "sevenscenes":  # written as a sequence of the test split
+        (tmp_path / "data/chess/seq-03").rename(tmp_path / "data/chess/seq-01")
+    source = Source(name, 1, tmp_path / "data")
+    if name in UNLEARNED:
+        with pytest.raises(DataError, match=f"got {UNLEARNED[name]}"):
+            read_sets([source], 0.3, tmp_path / "cache")
+        return
+    found = read_sets([source], 0.3, tmp_path / "cache")
+    assert found is not None
+    found.check(RECIPES)
+    made = Mixture(RecipeScenes(RECIPES, ProceduralConfig(), 4), found, RECIPES, 4)[0, 0]
+    assert isinstance(made, SceneBatch)
+    assert made.images.shape == (1, 3, 3, 28, 42) and float(made.depth.max()) > 0
+    assert len(set(made.images[0].flatten(1).sum(1).tolist())) == 3, "three views"
+    assert list((tmp_path / "cache").rglob("*")), "covisibility is kept"
 
 
 def test_what_cannot_be_learned_from_is_said(root: Path, tmp_path: Path) -> None:

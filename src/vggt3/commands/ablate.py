@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.inference.options import RunOptions
-from vggt3.training.ablation.options import Leg, PictureOptions
+from vggt3.training.ablation.options import Leg
 
 
 def ablate(

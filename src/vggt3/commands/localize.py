@@ -26,7 +26,7 @@ from vggt3.inference.scene_memory import SceneMemory
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.query_writer import QueryWriter
 from vggt3.io.reference_cameras import read_reference
-from vggt3.io.staging import check_out, staged
+from vggt3.io.staging import check_out, not_answers, staged
 from vggt3.model.choice import ModelChoice
 
 LEAST = 0.5
@@ -65,7 +65,7 @@ def localize(
         fast_head: Let photos see the map in the camera head, but not the map the photo; for large
             maps many times fewer operations, slightly other poses.
     """
-    check_out(output, overwrite)
+    check_out(output, overwrite, judge=not_answers)
     known = SceneMemory.load(scene)
     aligned = None if reference is None else align(known, read_reference(reference))
     loaded = open_for(known, model, run)
@@ -77,7 +77,7 @@ def localize(
         photos = read_photos(queries, read, int(long_side), bars)
         paths = [photo.path for photo in photos.photos]
         with (
-            staged(output, overwrite, keep=[scene, *paths]) as folder,
+            staged(output, overwrite, [scene, *paths], not_answers) as folder,
             QueryWriter(
                 folder, photos, dense=options.dense, points=points and options.dense
             ) as writer,
@@ -85,8 +85,9 @@ def localize(
             rows = _run(localizer, photos, writer, aligned, bars)
     notes(photos, loaded)
     told = check_confidence(list(photos.names), rows[1], LEAST)
-    if told:
-        print("vggt3: note: " + " ".join(told.split()), file=sys.stderr)
+    for line in (told, None if aligned is None else aligned.warning()):
+        if line:
+            print("vggt3: note: " + " ".join(line.split()), file=sys.stderr)
     print_table(str(output), rows[0] + [("model", loaded.description)])
 
 

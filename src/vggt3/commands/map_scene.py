@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.table import Table
 
-from vggt3 import checks
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
 from vggt3.inference.identity import identity_of
@@ -178,7 +177,6 @@ def print_table(title: str, rows: Rows) -> None:
 def check_confidence(names: list[str], confidence: list[float], least: float) -> str | None:
     """A line about photos that probably do not show the mapped place, or None."""
     low = [(n, c) for n, c in zip(names, confidence, strict=True) if c < least]
-    checks.require(0 <= least <= 1, "--least", "be between 0 and 1", least)
     if not low:
         return None
     shown = ", ".join(f"{n} ({c:.2f})" for n, c in low[:8])

@@ -329,10 +329,23 @@ _METAVARS = {int: "N", float: "X", bool: "BOOL", str: "TEXT", Path: "PATH"}
 
 def _words(annotation: Any) -> str:
     """A type in the words of an error."""
-    known = [_WORDS.get(member) for member in _members(annotation)]
+    known = [_word(member) for member in _members(annotation)]
     if None not in known:
         return " or ".join(word for word in known if word)
     return str(annotation).replace("typing.", "").replace("pathlib.", "")
+
+
+def _word(member: Any) -> str | None:
+    """One type of a union; None where there is no word for it."""
+    if typing.get_origin(member) is not tuple:
+        return _WORDS.get(member)
+    inner = [_WORDS.get(part) for part in typing.get_args(member) if part is not Ellipsis]
+    if None in inner or len(set(inner)) != 1:
+        return None
+    each = str(inner[0]).removeprefix("a ")
+    if Ellipsis in typing.get_args(member):
+        return f"a list in brackets, each a {each}"
+    return f"a list of {len(inner)} in brackets, each a {each}"
 
 
 def _metavar(argument: Argument) -> str:

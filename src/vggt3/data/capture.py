@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.procedural.scene import SceneBatch
+from vggt3.data.readers.parsing import read_depth, read_rgb
 from vggt3.geometry.camera import invert_pose
 from vggt3.types import Cameras
 
@@ -53,17 +54,13 @@ class CaptureFrame:
 
     def image(self) -> Tensor:
         """The photo, [3, H, W] uint8 RGB."""
-        with _opened(self.file) as photo:
-            return torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1)
+        return read_rgb(self.file)
 
     def depth(self) -> Tensor | None:
         """[H, W] float32 along z in metres, 0 where unknown; None if there is no depth."""
         if self.depth_file is None:
             return None
-        with _opened(self.depth_file) as stored:
-            millimetres = np.array(stored).astype(np.float32)
-        millimetres[millimetres > FARTHEST_MM] = 0
-        return torch.from_numpy(millimetres / MILLIMETRES)
+        return read_depth(self.depth_file, MILLIMETRES, farthest=FARTHEST_MM / MILLIMETRES)
 
 
 @dataclass(frozen=True)
@@ -97,13 +94,6 @@ class Capture:
         return Cameras(torch.stack(poses), torch.stack(intrinsics), tuple(f.size for f in posed))
 
 
-def _opened(file: Path) -> Image.Image:
-    try:
-        return Image.open(file)
-    except (OSError, UnidentifiedImageError) as error:
-        checks.fail(str(file), "be a readable image", error, error=checks.DataError)
-
-
 def read_capture(folder: Path | str) -> Capture:
     """The capture in ``folder``; :class:`~vggt3.checks.DataError` says what is wrong with it."""
     folder = Path(folder)
@@ -111,7 +101,9 @@ def read_capture(folder: Path | str) -> Capture:
     try:
         content = json.loads(listing.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        checks.fail(str(listing), "be a readable JSON file", error, error=checks.DataError)
+        checks.fail(
+            str(listing), "be a readable JSON file", checks.reason(error), error=checks.DataError
+        )
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:
         checks.fail(str(listing), "list frames", "none", error=checks.DataError)
@@ -135,7 +127,7 @@ def _frame(folder: Path, number: int, entry: Mapping[str, Any]) -> CaptureFrame:
         fx, fy, cx, cy = (float(entry[key]) for key in ("fx", "fy", "cx", "cy"))
         world_from_camera = torch.tensor(entry["camera_to_world"], dtype=torch.float64)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        checks.fail(what, "have file, width, height and a whole camera", repr(error),
+        checks.fail(what, "have file, width, height and a whole camera", checks.reason(error),
                     error=checks.DataError)  # fmt: skip
     checks.require(
         tuple(world_from_camera.shape) == (4, 4) and bool(world_from_camera.isfinite().all()),

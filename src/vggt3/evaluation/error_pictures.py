@@ -14,6 +14,7 @@ from vggt3.evaluation.scoring import AlignedCloud
 from vggt3.io.export.cloud_panel import draw_cloud, draw_size
 from vggt3.io.export.colours import PAGE, TEXT, depth_colours
 from vggt3.io.export.viewpoint import fitted, look, scene_frame
+from vggt3.io.staging import replacing
 from vggt3.metrics.neighbours import Neighbours
 
 HEIGHT, WIDTH, MARGIN, TITLE = 420, 560, 12, 30
@@ -46,9 +47,8 @@ def draw_errors(
     told = f"{title}: truth | prediction, error 0 (yellow) to {limit:g} (dark)"
     ImageDraw.Draw(page).text((MARGIN, MARGIN + 4), told, fill=TEXT, font_size=16)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    page.save(beside, "PNG")
-    beside.replace(path)
+    with replacing(path) as beside:
+        page.save(beside, "PNG")
 
 
 def _bytes(colours: NDArray[np.generic]) -> NDArray[np.uint8]:

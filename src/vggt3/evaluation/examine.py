@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from vggt3 import checks
-from vggt3.evaluation.pictures import Pictures
+from vggt3.evaluation.error_pictures import draw_errors
+from vggt3.evaluation.picture_options import PictureOptions
+from vggt3.evaluation.pictures import pictures_for
 from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
 from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
-from vggt3.evaluation.scoring import POINTS, Predicted, score_scene
+from vggt3.evaluation.scoring import ICP_LIMIT_M, POINTS, AlignedCloud, Predicted, score_scene
 from vggt3.evaluation.sitting import Sitting
 from vggt3.geometry.projection import unproject
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.inference.options import RunOptions
+from vggt3.io.staging import check_folder
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, open_model
 from vggt3.model.vggt3 import VGGT3
@@ -28,11 +32,10 @@ from vggt3.types import Views
 
 SWEEPS = 2
 """Of fast weights, unless the caller says otherwise."""
-MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class ExamOptions:
+class ExamOptions(PictureOptions):
     """Which part of the exam, and how its pictures are made."""
 
     set: str = "v8"
@@ -43,25 +46,18 @@ class ExamOptions:
     """Clouds that are scored: from depth and camera, the point head's own, both, or none."""
     full_clouds: bool = False
     """Compare all pixels, not 20,000 of a scene; CD and NC then are not the exam's."""
-    cache: Path | None = None
-    """A folder that keeps the rendered scenes (1.6 MB for 8 views) for the next run."""
-    workers: int = -1
-    """Processes that render ahead; -1 is all cores but one beside a GPU, else none."""
-    fast_pictures: bool = False
-    """Render on the model's CUDA device; the scores then are not canonical."""
+    pictures: Path | None = None
+    """A folder for a picture of every scene that is computed: aligned clouds, coloured by
+    error."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.require(
             self.scenes is None or self.scenes >= 1, "--scenes", "be at least 1", self.scenes
         )
-        checks.require(self.workers >= -1, "--workers", "be at least -1", self.workers)
         checks.choose("--points", self.points, ("both", "depth", "head", "none"))
-        checks.require(
-            not (self.fast_pictures and self.cache is not None),
-            "--cache",
-            "hold canonical pictures only: leave out --fast-pictures",
-            self.cache,
-        )
+        drawn = self.pictures is None or self.points != "none"
+        checks.require(drawn, "--pictures", "be left out with --points none", self.pictures)
 
     def tasks(self, exam: Exam) -> list[Task]:
         """The scenes meant, in order.
@@ -101,25 +97,9 @@ class Examination(Sitting):
         self.engine, self.options = engine, options or ExamOptions()
         self.exam = exam or read_exam()
         self.tasks = self.options.tasks(self.exam)
-        on_gpu = engine.device.type == "cuda"
-        checks.require(
-            on_gpu or not self.options.fast_pictures,
-            "--fast-pictures",
-            "be used with a CUDA device",
-            engine.device,
-        )
-        workers = self.options.workers
-        if workers < 0:
-            spare = min(MOST_WORKERS, (os.cpu_count() or 1) - 1)
-            workers = spare if on_gpu and not self.options.fast_pictures else 0
-        fast = self.options.fast_pictures
-        self.pictures = Pictures(
-            self.exam,
-            self.options.cache,
-            0 if fast else min(workers, len(self.tasks)),
-            str(engine.device) if fast else "cpu",
-            "auto" if fast else "torch",
-        )
+        if self.options.pictures is not None:
+            check_folder(self.options.pictures, "--pictures")
+        self.pictures = pictures_for(self.exam, self.options, engine.device, len(self.tasks))
         about = {
             "exam": f"{self.exam.name} {self.exam.digest}",
             "canonical": self.pictures.canonical,
@@ -138,8 +118,19 @@ class Examination(Sitting):
         predicted = predict(self.engine, scene, self.options.points)
         device = self.engine.device if self.engine.device.type == "cuda" else "cpu"
         most = None if self.options.full_clouds else POINTS
-        scores, trivial = score_scene(predicted, scene, device, most)
+        draw = None if self.options.pictures is None else partial(self._draw, name, scene.index)
+        scores, trivial = score_scene(predicted, scene, device, most, draw)
         return Row(name, scene.index, scores, trivial, time.perf_counter() - start)
+
+    def _draw(
+        self, name: str, index: int, clouds: Mapping[str, AlignedCloud], truth: Tensor
+    ) -> None:
+        assert self.options.pictures is not None
+        for source, cloud in clouds.items():
+            title = f"{self.exam.name} {name} scene {index}, points from {source}"
+            title += f", CD {cloud.errors.chamfer:.3f} m"
+            place = self.options.pictures / f"{self.exam.name}-{name}-{index:06d}-{source}.png"
+            draw_errors(place, title, cloud, truth, 2 * ICP_LIMIT_M)
 
 
 def predict(engine: Engine, scene: ExamScene, points: str = "both") -> Predicted:

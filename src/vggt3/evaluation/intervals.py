@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,8 @@ COVERAGE = 95.0
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over scenes and its 95 % interval; nan where no scene has a value."""
+    """A mean over scenes and its 95 % interval; nan where no scene has a value, and no interval
+    (nan) of a single one, whose resamples are all itself."""
 
     mean: float
     low: float
@@ -30,6 +32,13 @@ class Interval:
         """Whether 0 lies outside: for a difference, that it is more than chance."""
         return self.low > 0 or self.high < 0
 
+    def told(self, form: Callable[[float], str]) -> str:
+        """``mean [low, high]``; why there is none where a single scene has a value."""
+        if self.count == 0:
+            return form(math.nan)
+        ends = "one scene" if self.count == 1 else f"{form(self.low)}, {form(self.high)}"
+        return f"{form(self.mean)} [{ends}]"
+
 
 def interval(values: Sequence[float]) -> Interval:
     """The mean of ``values`` (one a scene; nan is left out) and its percentile interval.
@@ -39,6 +48,8 @@ def interval(values: Sequence[float]) -> Interval:
     known = np.array([v for v in values if np.isfinite(v)], dtype=np.float64)
     if not len(known):
         return Interval(np.nan, np.nan, np.nan, 0)
+    if len(known) == 1:
+        return Interval(float(known[0]), np.nan, np.nan, 1)
     means = known[_resamples(len(known))].mean(axis=1)
     low, high = np.percentile(means, [(100 - COVERAGE) / 2, (100 + COVERAGE) / 2])
     return Interval(float(known.mean()), float(low), float(high), len(known))

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from vggt3 import checks
+from vggt3.evaluation.protocols.localise import NO_LIMIT
 from vggt3.evaluation.rooms import ExamScene
+from vggt3.evaluation.scoring import Scores
 from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.camera import normalise_to_first
 from vggt3.inference.localise import Localizer, QueryOptions
@@ -34,6 +36,19 @@ LEAST_AUC = 50.0
 """Percent: scenes whose map is worse are reported and not counted."""
 
 
+SCORES = {
+    "map_auc": "map auc@30",
+    "map_rotation_deg": "map rotation median",
+    "map_translation_m": "map translation median",
+    "query_rotation_deg": "rotation median",
+    "query_translation_m": "translation median",
+    "rotation_ratio": "rotation ratio",
+    "translation_ratio": "translation ratio",
+    "confidence": "confidence",
+}
+"""What a row's fields are called in files."""
+
+
 @dataclass(frozen=True)
 class LocalisationRow:
     """One scene. Errors are medians, after the alignment of the map's centres to the truth."""
@@ -48,6 +63,17 @@ class LocalisationRow:
     query_translation_m: float
     confidence: float
     """Median of the queries'."""
+
+    def scores(self) -> Scores:
+        """The same as the scores of a run's file, with both ratios."""
+        found = {key: float(getattr(self, name)) for name, key in SCORES.items()}
+        return {**found, "views": float(MAPPED), "queries": float(ASKED)}
+
+    @staticmethod
+    def of(index: int, scores: Scores) -> LocalisationRow:
+        """The row whose :meth:`scores` these are."""
+        given = {f.name: scores[SCORES[f.name]] for f in fields(LocalisationRow)[1:]}
+        return LocalisationRow(index, **given)
 
     @property
     def rotation_ratio(self) -> float:
@@ -87,7 +113,7 @@ def localisation_row(
     query = query or QueryOptions(dense=False)
     height, width = scene.images.shape[-2:]
     taken = take(Views.from_tensor(scene.images[list(mapped)]), max(height, width))
-    memory = map_taken(engine, taken)
+    memory = map_taken(engine, taken, NO_LIMIT)
     localizer = Localizer(engine, memory, query)
     answers = sorted(
         localizer.ask(Views.from_tensor(scene.images[list(asked)])), key=lambda a: a.index
@@ -96,7 +122,10 @@ def localisation_row(
     known, sought = truth[: len(mapped)], truth[len(mapped) :]
     ours = memory.cameras.camera_from_world.double()
     found = torch.stack([answer.camera_from_world for answer in answers]).double()
-    motion = align_cameras(ours, known)
+    try:
+        motion = align_cameras(ours, known)
+    except checks.DataError:  # a map on a line, or without finite cameras, has no frame to be in
+        motion = None
     accuracy = PoseAccuracy()
     depth = scene.depth[list(mapped)]
     accuracy.update(ours[None], known[None], still_baseline(depth[None], depth[None] > 0))
@@ -111,11 +140,13 @@ def localisation_row(
 
 
 def _median_errors(
-    motion: Similarity,
+    motion: Similarity | None,
     found: Tensor,  # [N, 3, 4] camera_from_world in the map's world
     truth: Tensor,  # [N, 3, 4] camera_from_world, metres
 ) -> tuple[float, float]:
-    """Degrees and metres."""
+    """Degrees and metres; nan where nothing could be aligned."""
+    if motion is None:
+        return math.nan, math.nan
     turn, away = pose_errors(motion.apply_to_cameras(found), truth)
     return float(turn.median()), float(away.median())
 
@@ -130,7 +161,7 @@ def summary(rows: Iterable[LocalisationRow]) -> dict[str, float]:
     found: dict[str, float] = {"scenes": len(rows), "counted": len(counted)}
     for f in fields(LocalisationRow)[1:]:
         values = torch.tensor([getattr(row, f.name) for row in counted], dtype=torch.float64)
-        found[f.name] = float(values.median()) if counted else math.nan
+        found[f.name] = float(values.nanquantile(0.5)) if counted else math.nan
     for what in ("rotation_deg", "translation_m"):
         ratio = found[f"query_{what}"] / max(found[f"map_{what}"], 1e-9)
         found[f"{what.partition('_')[0]}_ratio"] = ratio

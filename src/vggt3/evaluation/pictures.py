@@ -16,9 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vggt3 import checks
 from vggt3.data.procedural.render import Renderer
+from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.evaluation.rooms import Exam, ExamScene
+from vggt3.io.staging import check_folder, replacing
 
+MOST_WORKERS = 16
 ARRAYS = ("images", "depth", "camera_from_world", "intrinsics")
 
 Task = tuple[str, int]
@@ -90,6 +94,31 @@ class Pictures:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
+def pictures_for(
+    exam: Exam, options: PictureOptions, device: torch.device, scenes: int
+) -> Pictures:
+    """The pictures of an exam that a model on ``device`` sits, at most ``scenes`` of them.
+
+    Raises:
+        UsageError: options that cannot be on this device, or a cache that cannot be written.
+    """
+    on_gpu, fast = device.type == "cuda", options.fast_pictures
+    checks.require(on_gpu or not fast, "--fast-pictures", "be used with a CUDA device", device)
+    if options.cache is not None:
+        check_folder(options.cache, "--cache")
+    workers = options.workers
+    if workers < 0:
+        spare = min(MOST_WORKERS, (os.cpu_count() or 1) - 1)
+        workers = spare if on_gpu else 0
+    return Pictures(
+        exam,
+        options.cache,
+        0 if fast else min(workers, scenes),
+        str(device) if fast else "cpu",
+        "auto" if fast else "torch",
+    )
+
+
 @contextmanager
 def _leaving_cores(workers: int) -> Iterator[None]:
     """This process's own threads are as many as the workers leave cores: threads that wait for
@@ -121,9 +150,5 @@ def _kept(path: Path, digest: str) -> Arrays | None:
 
 def _keep(path: Path, digest: str, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with replacing(path) as beside:
         np.savez(beside, exam=np.array(digest), **arrays)  # type: ignore[arg-type]
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

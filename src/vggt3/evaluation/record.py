@@ -18,6 +18,7 @@ from vggt3 import __version__, checks
 from vggt3.evaluation.intervals import Interval, interval, paired
 from vggt3.evaluation.scoring import Scores
 from vggt3.inference.engine import Engine
+from vggt3.io.staging import replacing
 from vggt3.model.vggt3 import VGGT3
 from vggt3.model.weights import fingerprint
 
@@ -137,12 +138,8 @@ class Record:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_record(path: Path | str) -> Record:
@@ -164,7 +161,9 @@ def read_record(path: Path | str) -> Record:
                 key = (str(name), scene if isinstance(scene, str) else int(scene))
                 record.rows[key] = Row(*key, scores, trivial, float(row["seconds"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        checks.fail(str(path), "be the file of an exam", repr(error), error=checks.DataError)
+        checks.fail(
+            str(path), "be the file of an exam", checks.reason(error), error=checks.DataError
+        )
     return record
 
 

@@ -241,7 +241,7 @@ def read_exam(path: Path | str = ROOMS) -> Exam:
         }
         return Exam(str(content["name"]), int(content["samples"]), sets, _digest(text))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        checks.fail(str(path), "be an exam", repr(error), error=checks.DataError)
+        checks.fail(str(path), "be an exam", checks.reason(error), error=checks.DataError)
 
 
 def _digest(text: bytes) -> str:

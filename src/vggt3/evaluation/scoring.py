@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,9 +45,10 @@ def score_scene(
     scene: ExamScene,
     device: torch.device | str = "cpu",
     most: int | None = -1,
+    draw: Draw | None = None,
 ) -> tuple[Scores, Scores]:
     """The prediction's scores and the trivial guess's; clouds are compared on ``device``, at
-    most ``most`` points of them (-1: 20,000; None: all).
+    most ``most`` points of them (-1: 20,000; None: all), and shown to ``draw``.
 
     Percent: auc@30, rra@5 to rta@30, delta. A share: absrel. Metres after Sim(3) and ICP:
     accuracy, completeness, cd. |cos|: nc. Counts: pairs, still.
@@ -60,7 +61,7 @@ def score_scene(
     depths.update(predicted.depth.cpu().float()[None], scene.depth[None], known[None])
     scores |= {name: float(value) for name, value in depths.compute().items()}
     if predicted.points:
-        scores |= cloud_scores(predicted.points, scene, device, most)
+        scores |= cloud_scores(predicted.points, scene, device, most, draw)
     return scores, trivial
 
 
@@ -97,11 +98,16 @@ class AlignedCloud:
     """From the prediction's frame to the truth's."""
 
 
+Draw = Callable[[Mapping[str, AlignedCloud], Tensor], None]
+"""Takes the clouds that could be aligned, and the true one [N, 3]; both in the truth's frame."""
+
+
 def cloud_scores(
     clouds: Mapping[str, Tensor],  # [V, H, W, 3] each
     scene: ExamScene,
     device: torch.device | str = "cpu",
     most: int | None = -1,
+    draw: Draw | None = None,
 ) -> Scores:
     """CD, NC and their parts for each cloud; nan where a cloud cannot be aligned. At most
     ``most`` points (-1: 20,000; None: all) are refined and compared."""
@@ -112,7 +118,10 @@ def cloud_scores(
     )  # fmt: skip
     guesses = {name: points.cpu()[known] for name, points in clouds.items()}
     rules = CloudRules(ICP_LIMIT_M, POINTS if most == -1 else most)
-    return score_clouds(guesses, true_map[known], rules, scene.index, device)[0]
+    scores, aligned = score_clouds(guesses, true_map[known], rules, scene.index, device)
+    if draw is not None:
+        draw(aligned, true_map[known])
+    return scores
 
 
 def score_clouds(

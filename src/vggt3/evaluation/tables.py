@@ -38,6 +38,11 @@ SCORES = {
     "under 10": "(10°, 10 cm) %",
     "under 20": "(20°, 20 cm) %",
     "under 30": "(30°, 30 cm) %",
+    "map auc@30": "map views' AUC@30 %",
+    "map rotation median": "map views' rotation error, median °",
+    "map translation median": "map views' translation error, median{unit}",
+    "rotation ratio": "queries' rotation error over the map's",
+    "translation ratio": "queries' translation error over the map's",
     "map rotation": "map views' rotation error °",
     "map translation": "map views' translation error{unit}",
     "confidence": "confidence of queries",
@@ -49,7 +54,7 @@ POSES, DEPTHS = ("auc@30", "rra@15", "rta@15", "ate"), ("absrel", "delta")
 QUERIES = ("rotation", "translation", "under 10")
 MAIN = (*POSES, *DEPTHS, "cd", "nc", *QUERIES, "cd head", "nc head")
 """Scores that are shown scene by scene."""
-DECIMALS = {"auc@30": 1, "delta": 1, "still": 1, "views": 0, "queries": 0}
+DECIMALS = {"auc@30": 1, "map auc@30": 1, "delta": 1, "still": 1, "views": 0, "queries": 0}
 PERCENT = ("rra", "rta", "under")
 
 Table = tuple[list[str], list[list[str]]]
@@ -80,8 +85,7 @@ def number(score: str, value: float) -> str:
 
 def cell(score: str, value: Interval) -> str:
     """A mean and its interval."""
-    low, high = number(score, value.low), number(score, value.high)
-    return f"{number(score, value.mean)} [{low}, {high}]"
+    return value.told(lambda x: number(score, x))
 
 
 def overall(record: Record, name: str) -> Table:
@@ -99,9 +103,9 @@ def overall(record: Record, name: str) -> Table:
     return ["score", "mean [95 % interval]", "median", "scenes"], rows
 
 
-def by_scene(record: Record, name: str) -> Table:
+def by_scene(record: Record, name: str, scores: Sequence[str] = MAIN) -> Table:
     """Scene by scene, the scores that matter most."""
-    keys = [key for key in MAIN if key in record.values(name)]
+    keys = [key for key in scores if key in record.values(name)]
     rows = [
         [str(scene), *(number(key, row.scores.get(key, math.nan)) for key in keys)]
         for scene, row in record.of(name).items()
@@ -147,7 +151,8 @@ def compared(found: Sequence[Comparison], unit: str) -> Table:
 
 
 def across(record: Record, keys: Mapping[str, str]) -> Table:
-    """Scores ``keys`` (name → label) down, the record's sets across, and counts of scenes."""
+    """Scores ``keys`` (name → label) down, the record's sets across, and counts of scenes; with
+    medians where it is one set, for several of which there is no room (the file has them)."""
     names = record.sets
     found = {name: record.intervals(name) for name in names}
     trivial = {name: record.intervals(name, trivial=True)["auc@30"] for name in names}
@@ -162,7 +167,12 @@ def across(record: Record, keys: Mapping[str, str]) -> Table:
         lost = [sum(math.isnan(row.scores["cd"]) for row in record.of(n).values()) for n in names]
         if any(lost):
             rows.append(["scenes without a cloud", *map(str, lost)])
-    return ["mean [95 % interval]", *names], rows
+    if len(names) != 1:
+        return ["mean [95 % interval]", *names], rows
+    medians, key_of = record.medians(names[0]), {keys[key]: key for key in here}
+    middle = [number(k, medians[k]) if (k := key_of.get(row[0])) else "" for row in rows]
+    head = ["mean [95 % interval]", names[0], "median"]
+    return head, [[*row, x] for row, x in zip(rows, middle, strict=True)]
 
 
 def markdown(table: Table) -> str:

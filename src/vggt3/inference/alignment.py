@@ -8,13 +8,17 @@ import torch
 
 from vggt3 import checks
 from vggt3.geometry.alignment import Similarity, umeyama
-from vggt3.geometry.camera import camera_centres
+from vggt3.geometry.camera import camera_centres, invert_pose
+from vggt3.inference.camera_gap import angles_deg, extent_of
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.io.reference_cameras import ReferenceCameras
 
 ON_A_LINE = 1e-3
 """Centres whose second spread is less than this share of their first are on one line: what is
 left of the spread is noise, and a turn about the line would be read from it."""
+TURNED_DEG = 15.0
+"""Median angle between aligned and known cameras from which a person is told: centres and
+viewing directions then do not mean the same frame."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Alignment:
     """Root mean square distance between aligned and known camera centres, reference's unit."""
     extent: float
     """Root mean square distance of the known centres from their mean, the same unit."""
+    rotation_deg: float
+    """Median angle between aligned and known cameras; the similarity is fitted to centres alone,
+    so this says independently whether it holds."""
     metric: bool
     """Whether that unit is the metre."""
 
@@ -38,7 +45,18 @@ class Alignment:
         share = 100 * self.residual / self.extent if self.extent else 0.0
         return (
             f"{self.photos} photos, residual {self.residual:.4g}{unit} ({share:.1f} % of their "
-            f"extent), scale {float(self.similarity.scale):.4g}"
+            f"extent) and {self.rotation_deg:.1f}°, scale {float(self.similarity.scale):.4g}"
+        )
+
+    def warning(self) -> str | None:
+        """A line where known and aligned cameras look elsewhere, or None."""
+        if self.rotation_deg < TURNED_DEG:
+            return None
+        return (
+            f"the reference's cameras are turned from the map's by {self.rotation_deg:.0f}° "
+            "(median) although their centres were aligned: do not trust the answers' orientation. "
+            "Either the centres lie too nearly on a line, or the map is bad, or the reference has "
+            "other axes than its format says"
         )
 
 
@@ -73,5 +91,9 @@ def align(scene: SceneMemory, reference: ReferenceCameras) -> Alignment:
         )
     found = umeyama(source, target)
     away = (found.apply(source) - target).square().sum(-1).mean().sqrt()
-    extent = (target - target.mean(0)).square().sum(-1).mean().sqrt()
-    return Alignment(found, len(ours), float(away), float(extent), reference.metric)
+    known = invert_pose(reference.world_from_camera[theirs])
+    moved = found.apply_to_cameras(scene.cameras.camera_from_world.double()[ours])
+    turned = angles_deg(moved, known).median()
+    return Alignment(
+        found, len(ours), float(away), extent_of(known), float(turned), reference.metric
+    )

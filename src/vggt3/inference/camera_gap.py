@@ -32,6 +32,14 @@ def extent_of(
     return float((centres - centres.mean(0)).square().sum(-1).mean().sqrt())
 
 
+def angles_deg(
+    ours: Tensor,  # [Q, 3, 4] camera_from_world
+    theirs: Tensor,  # [Q, 3, 4] camera_from_world of the same photos in the same world
+) -> Tensor:
+    """[Q] angles between the cameras."""
+    return rotation_angle(ours[:, :, :3].transpose(-1, -2) @ theirs[:, :, :3]).rad2deg()
+
+
 def camera_gap(
     ours: Tensor,  # [Q, 3, 4] camera_from_world
     theirs: Tensor,  # [Q, 3, 4] camera_from_world of the same photos in the same world
@@ -39,6 +47,6 @@ def camera_gap(
 ) -> CameraGap:
     """Medians of rotation and centre distance."""
     a, b = ours.double(), theirs.double()
-    turn = rotation_angle(a[:, :, :3].transpose(-1, -2) @ b[:, :, :3]).rad2deg()
+    turn = angles_deg(a, b)
     away = (camera_centres(a) - camera_centres(b)).norm(dim=-1)
     return CameraGap(float(turn.median()), float(away.median()) / max(extent, 1e-30))

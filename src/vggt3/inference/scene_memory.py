@@ -137,7 +137,9 @@ class SceneMemory:
         try:
             return _built(tensors, facts)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            checks.fail(str(path), "hold a whole scene", repr(error), error=checks.DataError)
+            checks.fail(
+                str(path), "hold a whole scene", checks.reason(error), error=checks.DataError
+            )
 
 
 def check_scene_path(path: str | os.PathLike[str], overwrite: bool) -> Path:

@@ -14,6 +14,7 @@ from vggt3.io.export.ply import write_cloud
 from vggt3.io.export.sampled_cloud import SampledCloud
 from vggt3.io.export.scene_npz import KINDS, SceneArchiveWriter
 from vggt3.io.photo_set import PhotoSet
+from vggt3.io.staging import CONFIDENCE
 from vggt3.types import Cameras, DenseView
 
 DEPTH_KINDS = ("depth", "depth_confidence")
@@ -71,7 +72,7 @@ class QueryWriter:
             self._photos.names,
             name=self._folder.name,
             scale=scale,
-            further=[{"confidence": round(c, 4) if math.isfinite(c) else None} for c in sure],
+            further=[{CONFIDENCE: round(c, 4) if math.isfinite(c) else None} for c in sure],
         )
 
     def __enter__(self) -> QueryWriter:

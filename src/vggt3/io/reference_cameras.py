@@ -1,4 +1,4 @@
-"""Known cameras of some photos, in the formats people have them in: only where each one stood."""
+"""Known cameras of some photos, in the formats people have them in: poses, no intrinsics."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ class ReferenceCameras:
     path: Path
     names: tuple[str, ...]
     """Of the photos, as the file has them."""
-    centres: Tensor
-    """[N, 3] float64 camera centres."""
+    world_from_camera: Tensor
+    """[N, 3, 4] float64, OpenCV axes."""
     metric: bool = False
     """Whether the file says that lengths are metres."""
+
+    @property
+    def centres(self) -> Tensor:
+        """[N, 3] camera centres."""
+        return self.world_from_camera[..., 3]
 
     def matched(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
         """Places in ``names`` and in this file of the photos that both have.
@@ -80,24 +85,26 @@ def _cameras_json(path: Path) -> ReferenceCameras:
     posed = [(f.file, f.world_from_camera) for f in file.posed if f.world_from_camera is not None]
     if not posed:
         _refuse(path, "have a posed frame", "none")
-    centres = torch.stack([pose[:3, 3] for _, pose in posed])
-    return ReferenceCameras(path, tuple(name for name, _ in posed), centres, file.metric)
+    poses = torch.stack([pose[:3] for _, pose in posed])
+    return ReferenceCameras(path, tuple(name for name, _ in posed), poses, file.metric)
 
 
 def _transforms(path: Path, content: dict[str, Any]) -> ReferenceCameras:
-    """nerfstudio: world-from-camera 4×4. Its camera axes are OpenGL's, which moves no centre."""
-    names, centres = [], []
+    """nerfstudio: world-from-camera 4×4, its camera axes OpenGL's (y up, z backward)."""
+    names, poses = [], []
     for number, frame in enumerate(content["frames"]):
         try:
             matrix = torch.tensor(frame["transform_matrix"], dtype=torch.float64)
             name = str(frame["file_path"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            _refuse(path, f"have file_path and transform_matrix in frame {number}", repr(error))
+            _refuse(
+                path, f"have file_path and transform_matrix in frame {number}", checks.reason(error)
+            )
         if matrix.shape not in ((4, 4), (3, 4)) or not bool(matrix.isfinite().all()):
             _refuse(path, f"have a finite 4×4 matrix in frame {number}", list(matrix.shape))
         names.append(name.removeprefix("./"))
-        centres.append(matrix[:3, 3])
-    return ReferenceCameras(path, tuple(names), torch.stack(centres))
+        poses.append(matrix[:3] * torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64))
+    return ReferenceCameras(path, tuple(names), torch.stack(poses))
 
 
 def _colmap(folder: Path) -> ReferenceCameras:
@@ -109,14 +116,14 @@ def _colmap(folder: Path) -> ReferenceCameras:
     try:
         model = pycolmap.Reconstruction(str(folder))
         images = [image for image in model.images.values() if image.has_pose]
-        found = [(image.name, image.projection_center().tolist()) for image in images]
+        found = [(i.name, i.cam_from_world().inverse().matrix().tolist()) for i in images]
     except (OSError, RuntimeError, ValueError, IndexError) as error:
         _refuse(folder, "be a whole COLMAP model", str(error).partition("\n")[0])
     if not found:
         _refuse(folder, "have a posed image", "none")
     found.sort()
-    centres = torch.tensor([centre for _, centre in found], dtype=torch.float64)
-    return ReferenceCameras(folder, tuple(name for name, _ in found), centres)
+    poses = torch.tensor([pose for _, pose in found], dtype=torch.float64)
+    return ReferenceCameras(folder, tuple(name for name, _ in found), poses)
 
 
 def _first_frame(content: dict[str, Any]) -> Any:

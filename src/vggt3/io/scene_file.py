@@ -134,7 +134,7 @@ def read_scene_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         how = {name: (str(dtype), int(n)) for name, (dtype, n) in header["packed"].items()}
         return Packed(stored, how).unpacked(), dict(header["facts"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        _refuse(path, "have a whole header", repr(error))
+        _refuse(path, "have a whole header", checks.reason(error))
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

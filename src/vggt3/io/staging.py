@@ -13,6 +13,10 @@ from vggt3 import checks
 
 SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 """What a scene's folder holds; a folder that holds anything else is never replaced."""
+ANSWER_FILES = ("cameras.json", "scene.npz", "points.ply")
+"""What a folder of localised photos holds; likewise."""
+CONFIDENCE = "confidence"
+"""Key of each localised photo in cameras.json, which no reconstructed one has."""
 
 Judge = Callable[[Path], str | None]
 """Why a folder that is not empty must not be replaced; None if it may."""
@@ -20,6 +24,16 @@ Judge = Callable[[Path], str | None]
 
 def not_a_scene(place: Path) -> str | None:
     """Why the folder is no scene that ``reconstruct`` wrote, or None."""
+    return _other_than(place, SCENE_FILES, answers=False)
+
+
+def not_answers(place: Path) -> str | None:
+    """Why the folder is not what ``localize`` wrote, or None."""
+    return _other_than(place, ANSWER_FILES, answers=True)
+
+
+def _other_than(place: Path, files: Sequence[str], *, answers: bool) -> str | None:
+    """What the folder is, unless it holds ``files`` only and cameras of the right command."""
     cameras = place / "cameras.json"
     if not cameras.is_file():
         return "a folder with other things (no cameras.json)"
@@ -27,11 +41,41 @@ def not_a_scene(place: Path) -> str | None:
         content = json.loads(cameras.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    strange = sorted(entry.name for entry in place.iterdir() if entry.name not in SCENE_FILES)
-    if strange:
-        return f"a folder with '{strange[0]}', which vggt3 did not write"
-    kind = content.get("pose_kind", "estimated") if isinstance(content, dict) else "estimated"
-    return None if kind == "estimated" else f"a capture with poses of kind '{kind}'"
+    content = content if isinstance(content, dict) else {}
+    kind = content.get("pose_kind", "estimated")
+    if kind != "estimated":
+        return f"a capture with poses of kind '{kind}'"
+    frames = content.get("frames")
+    listed = frames if isinstance(frames, list) else []
+    asked = any(isinstance(frame, dict) and CONFIDENCE in frame for frame in listed)
+    if listed and asked != answers:
+        return f"what vggt3 {'localize' if asked else 'reconstruct'} wrote"
+    strange = sorted(entry.name for entry in place.iterdir() if entry.name not in files)
+    return f"a folder with '{strange[0]}', which vggt3 did not write" if strange else None
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str], told: str = "") -> Iterator[None]:
+    """Raise an error of the system that names no file (a full disk) again, with ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, f"{path}{told}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path``, with its ending, that takes its place at the end; whatever
+    happens in the block, ``path`` is as it was or whole."""
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with naming(path):
+            yield beside
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -80,8 +124,20 @@ def check_file(out: str | os.PathLike[str], overwrite: bool, magic: bytes) -> Pa
             same = file.read(len(magic)) == magic
         wanted = f"be a {place.suffix} file to be overwritten"
         checks.require(same, f"OUT '{out}'", wanted, "a file of another kind")
-    _check_parent(place, out)
+    _check_parent(place, f"OUT '{out}'")
     return place
+
+
+def check_folder(folder: str | os.PathLike[str], name: str) -> None:
+    """UsageError unless files may be written into ``folder``, which need not exist yet."""
+    place = Path(os.path.realpath(Path(folder).expanduser()))
+    what = f"{name} '{folder}'"
+    if os.path.lexists(place):
+        checks.require(place.is_dir(), what, "be a folder", "a file")
+        told = "be a folder that can be written"
+        checks.require(os.access(place, os.W_OK | os.X_OK), what, told, "a read-only one")
+    else:
+        _check_parent(place, what)
 
 
 def check_out(
@@ -103,16 +159,17 @@ def check_out(
         )
         reason = _why_not_ours(place, keep, judge)
         if reason:
-            checks.fail(f"OUT '{out}'", "hold an earlier scene to be overwritten", reason)
-    _check_parent(place, out)
+            wanted = "hold earlier results of this command to be overwritten"
+            checks.fail(f"OUT '{out}'", wanted, reason)
+    _check_parent(place, f"OUT '{out}'")
     return place
 
 
-def _check_parent(place: Path, out: str | os.PathLike[str]) -> None:
+def _check_parent(place: Path, what: str) -> None:
     parent = next(folder for folder in place.parents if folder.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         kind = "a read-only folder" if parent.is_dir() else "a file"
-        checks.fail(f"OUT '{out}'", "be in a folder that can be written", f"{kind} '{parent}'")
+        checks.fail(what, "be in a folder that can be written", f"{kind} '{parent}'")
 
 
 @contextmanager
@@ -121,16 +178,14 @@ def _sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
     made = _make_parents(place)
     shelter = None
     try:
-        shelter = _make_beside(place, "partial")
-        yield shelter / place.name  # Its own name: what is written inside may mention it.
-        shelter.rmdir()
-    except BaseException as error:
+        with naming(out, " (nothing was kept)"):
+            shelter = _make_beside(place, "partial")
+            yield shelter / place.name  # Its own name: what is written inside may mention it.
+            shelter.rmdir()
+    except BaseException:
         if shelter is not None:
             shutil.rmtree(shelter, ignore_errors=True)
         _remove_empty(made)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            where = f"{out} (nothing was kept)"
-            raise OSError(error.errno, error.strerror, where) from error
         raise
 
 

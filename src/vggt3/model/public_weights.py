@@ -94,8 +94,11 @@ def _unpickle(path: Path) -> Any:
         if wants:
             refuse(path, "hold tensors only", f"a pickle that calls {wants[1]}: refused")
         refuse(path, "be a PyTorch checkpoint of tensors", "a pickle of something else: refused")
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError) as error:
-        refuse(path, "be a whole PyTorch checkpoint", str(error).partition("\n")[0] or "no end")
+    except OSError as error:
+        refuse(path, "be a readable file", error.strerror or "an error of the system")
+    except (RuntimeError, EOFError, LookupError, ValueError, TypeError):
+        # What the library says of it is about its own insides.
+        refuse(path, "be a whole PyTorch checkpoint", "a damaged or incomplete file")
 
 
 def _state_dict(path: Path, found: Any) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vggt3 import checks
+from vggt3.io.staging import naming
 from vggt3.training.module import NotFinite, Training
 from vggt3.training.parts import save_parts
 
@@ -158,7 +159,7 @@ class Report(Callback):
         """Write a line to the log."""
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", encoding="utf-8") as out:
+            with naming(self.file), self.file.open("a", encoding="utf-8") as out:
                 out.write(line + "\n")
 
 
@@ -207,7 +208,7 @@ class Keep(Callback):
         try:
             save_parts(pl_module.model, self.folder, facts)
         except OSError as error:
-            self.report.say(f"not saved in {self.folder}: {error}")
+            self.report.say(f"not saved in {self.folder}: {checks.reason(error)}")
 
 
 class Profile(Callback):
@@ -248,7 +249,8 @@ class Profile(Callback):
             peak = torch.cuda.max_memory_allocated() / 2**30
             text.append(f"{peak:.1f} GiB at most")
         text += [averages.table(sort_by=by, row_limit=40, max_name_column_width=60) for by in order]
-        self.output.write_text("\n\n".join(text), encoding="utf-8")
+        with naming(self.output):
+            self.output.write_text("\n\n".join(text), encoding="utf-8")
 
     def _wait(self) -> None:
         if torch.cuda.is_available():

@@ -84,9 +84,10 @@ def read(path: Path) -> Facts:
         refused = "GLOBAL" in str(error) or "nsupported" in str(error)
         told = "one that names things to import" if refused else "a damaged one"
         checks.fail(name, "be a checkpoint of data only", told, error=checks.DataError)
-    except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        told = str(error).partition("\n")[0]
-        checks.fail(name, "be a checkpoint", f"a damaged one ({told})", error=checks.DataError)
+    except (RuntimeError, EOFError, KeyError, ValueError):
+        # What the library says of it is about its own insides.
+        told = "a damaged or incomplete file, or one of another kind"
+        checks.fail(name, "be a checkpoint", told, error=checks.DataError)
     stored = stored if isinstance(stored, Mapping) else {}
     hyperparameters = stored.get("hyper_parameters")
     if hyperparameters:

@@ -49,12 +49,12 @@ class DataOptions:
     """torch, triton (on a CUDA device) or auto, the fastest that is there."""
 
     def __post_init__(self) -> None:
-        checks.require(self.samples in (1, 4), "--samples", "be 1 or 4", self.samples)
+        checks.require(self.samples in (1, 4), "--data.samples", "be 1 or 4", self.samples)
         for name in ("seed", "val_seed"):
             value = getattr(self, name)
             told = "be between 0 and 2⁴⁰ - 1"  # held-out seeds and exams' lie above
             checks.require(0 <= value < HELD_OUT, f"--data.{name}", told, value)
-        checks.require(self.workers >= -1, "--workers", "be at least -1", self.workers)
+        checks.require(self.workers >= -1, "--data.workers", "be at least -1", self.workers)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def learns(name: str, part: str) -> bool:
 
 def freeze(model: VGGT3, part: str) -> None:
     """Let ``part`` (one of :data:`PARTS`) learn and freeze the rest."""
-    checks.choose("--train", part, PARTS)
+    checks.choose("--learning.train", part, PARTS)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(learns(name, part))
 

@@ -14,10 +14,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from lightning.pytorch.utilities import rank_zero_only
-from safetensors.torch import save_file
 
 from vggt3 import checks
-from vggt3.model import weights, weights_saving
+from vggt3.model import weight_files, weights, weights_saving
 from vggt3.training import sharding
 from vggt3.training.callbacks import Report
 from vggt3.training.fit import Fitting
@@ -208,7 +207,6 @@ class Predictions(BasePredictionWriter):
     ) -> None:
         """Write one batch, from one process (each has the same scenes)."""
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
             batch_idx = args[2]
             tensors = {name: t.detach().cpu().contiguous() for name, t in prediction.items()}
-            save_file(tensors, self.folder / f"batch-{batch_idx:04d}.safetensors")
+            weight_files.put(self.folder / f"batch-{batch_idx:04d}.safetensors", tensors, {})

@@ -42,11 +42,13 @@ class OptimizerOptions:
 
     def __post_init__(self) -> None:
         checks.choose("--optimizer.method", self.method, METHODS)
-        checks.require(self.lr > 0, "--lr", "be positive", self.lr)
-        checks.require(0 <= self.lr_last <= 1, "--lr-last", "be between 0 and 1", self.lr_last)
-        checks.require(0 <= self.decay <= 1, "--decay", "be between 0 and 1", self.decay)
-        checks.require(self.warmup >= 0, "--warmup", "be at least 0", self.warmup)
-        checks.require(self.clip >= 0, "--clip", "be at least 0", self.clip)
+        checks.require(self.lr > 0, "--optimizer.lr", "be positive", self.lr)
+        checks.require(
+            0 <= self.lr_last <= 1, "--optimizer.lr-last", "be between 0 and 1", self.lr_last
+        )
+        checks.require(0 <= self.decay <= 1, "--optimizer.decay", "be between 0 and 1", self.decay)
+        checks.require(self.warmup >= 0, "--optimizer.warmup", "be at least 0", self.warmup)
+        checks.require(self.clip >= 0, "--optimizer.clip", "be at least 0", self.clip)
 
     def rate(self, step: int, progress: float, steps: int | None = None) -> float:
         """The learning rate of ``step`` (from 0) with ``progress`` in [0, 1] of the run done."""

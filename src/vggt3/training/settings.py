@@ -119,6 +119,19 @@ def leaves(content: Mapping[Any, Any], names: Names, above: str = "") -> Iterabl
             yield name
 
 
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list in brackets, such as [1,2]",
+    "list": "a list in brackets, such as [1,2]",
+    "dict": "pairs in braces, such as {name: 1}",
+    "NoneType": "null",
+}
+"""Python's types in the words of an error."""
+
+
 def reworded(message: str) -> str:
     """One of jsonargparse's messages on one line, in the words of the command line."""
     text = " ".join(message.split())
@@ -129,5 +142,7 @@ def reworded(message: str) -> str:
     wanted = re.search(r"(?:Expected a |valid subclass type|Expected )(.*?)\. (?:Got|Given)", text)
     if value is None:
         return f"--{broken[1]}: {broken[2]}"
-    told = f" ({wanted[1]})" if wanted else ""
-    return f"--{broken[1]} must be of its type{told}, got '{value[1]}'"
+    kind = re.search(r"<class '(\w+)'>", wanted[1]) if wanted else None
+    plain = KINDS.get(kind[1]) if kind else None
+    told = plain or f"of its type ({wanted[1]})" if wanted else "of its type"
+    return f"--{broken[1]} must be {told}, got '{value[1]}'"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.model.test_weights import disk_of
 from vggt3 import checks
 from vggt3.evaluation.benchmark.rows import FORMAT, OURS, Row, append, latest, read_rows, series
 
@@ -30,6 +31,13 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match=r"No space left.*rows\.jsonl"):
         append(path, Row("x", 2, 1.0))
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path: Path) -> None:
+    """Where the system refuses the whole line it names no file itself."""
+    path = tmp_path / "rows.jsonl"
+    with disk_of(0), pytest.raises(OSError, match=r"File too large.*rows\.jsonl"):
+        append(path, Row("x", 2, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def _sequences(place: Path) -> list[Scene]:
         if isinstance(error, checks.InputError):
             raise
         told = "be frame annotations of CO3Dv2 (gzipped JSON)"
-        checks.fail(str(listing), told, repr(error), error=checks.DataError)
+        checks.fail(str(listing), told, checks.reason(error), error=checks.DataError)
 
 
 def _view(root: Path, entry: Mapping[str, Any], listing: Path) -> View:

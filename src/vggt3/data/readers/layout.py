@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vggt3 import checks
@@ -97,7 +97,15 @@ def read_scenes(
         checks.fail(what, f"hold {wanted}", looks, error=checks.DataError)
     split = split or chosen.splits[0]
     checks.choose("split", split, chosen.splits)
-    scenes = [scene for scene in chosen.read(folder, split) if scene.views]
+    found = chosen.read(folder, split)
+    scenes = [scene for scene in found if scene.views]
+    lost = [note for scene in found if not scene.views for note in scene.notes or _empty(scene)]
     told = f"hold scenes of {chosen.title}, split {split}"
-    checks.require(bool(scenes), what, told, "none", error=checks.DataError)
-    return scenes
+    got = "; ".join(["none", *lost[:3]])
+    checks.require(bool(scenes), what, told, got, error=checks.DataError)
+    # Said by the first: a scene that is not there says nothing.
+    return [replace(scenes[0], notes=(*lost, *scenes[0].notes)), *scenes[1:]]
+
+
+def _empty(scene: Scene) -> tuple[str, ...]:
+    return (f"{scene.dataset} {scene.name}: no view that can be read, left out",)

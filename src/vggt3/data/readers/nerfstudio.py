@@ -38,7 +38,9 @@ def _scene(folder: Path) -> Scene:
         content = json.loads(read_text(listing))
         frames = list(content["frames"])
     except (ValueError, KeyError, TypeError) as error:
-        checks.fail(str(listing), "be JSON with frames", repr(error), error=checks.DataError)
+        checks.fail(
+            str(listing), "be JSON with frames", checks.reason(error), error=checks.DataError
+        )
     views = [_view(folder, n, {**content, **frame}) for n, frame in enumerate(frames)]
     return Scene("nerfstudio", folder.name, tuple(views), "")
 
@@ -53,7 +55,7 @@ def _view(folder: Path, number: int, entry: Mapping[str, Any]) -> View:
         steps = float(entry.get("depth_unit_scale_factor", 1e-3))
     except (KeyError, TypeError, ValueError) as error:
         told = "have file_path, transform_matrix and a camera"
-        checks.fail(what, told, repr(error), error=checks.DataError)
+        checks.fail(what, told, checks.reason(error), error=checks.DataError)
     model = str(entry.get("camera_model", "OPENCV"))
     plain = not bent and model in CAMERAS
     got = f"{model} with {', '.join(bent) or 'another projection'}"

@@ -167,13 +167,19 @@ def read_depth(path: Path, per_unit: float, invalid: int = 0, farthest: float = 
     """[H, W] float32 of a 16-bit PNG with ``per_unit`` steps a unit.
 
     The value ``invalid`` and, unless 0, depth beyond ``farthest`` (units) become 0.
+
+    Raises:
+        DataError: not one channel of 16 bits: a picture of the depth, which has lost its steps.
     """
     stored = _pixels(path, None)
+    channels = 1 if stored.ndim == 2 else stored.shape[2]
+    # Pillow opens 16-bit PNGs with 16 or 32 bits, pictures (palettes, masks) with 8 or bool.
+    wide = stored.dtype.itemsize > 1
     checks.require(
-        stored.ndim == 2,
+        channels == 1 and wide,
         str(path),
-        "be a depth map of one channel",
-        f"one of shape {list(stored.shape)}",
+        f"be a depth map of one channel with 16 bits, {per_unit:g} steps a unit",
+        f"{channels} of {'16' if wide else 'at most 8'} bits",
         error=checks.DataError,
     )
     steps = torch.from_numpy(stored.astype(np.float64))

@@ -1,7 +1,8 @@
 """TUM RGB-D: ``SEQ/{rgb.txt,depth.txt,groundtruth.txt}``, times and files, times and poses.
 
 A pose is tx ty tz qx qy qz qw, world-from-camera, metres. Each image takes the depth and the pose
-nearest in time, at most 20 ms away. Depth: 16 bits, 5000 steps a metre, 0 invalid.
+nearest in time, at most 20 ms away; one that finds none in a list that is there is left out, as
+the data set's own association does. Depth: 16 bits, 5000 steps a metre, 0 invalid.
 """
 
 from __future__ import annotations
@@ -40,9 +41,15 @@ def read(root: Path, split: str) -> list[Scene]:
 
 def _scene(folder: Path) -> Scene:
     depths, poses = _timed(folder / "depth.txt", 1), _timed(folder / "groundtruth.txt", 7)
-    views = []
+    views, lost = [], {"depth": 0, "pose": 0}
     for when, (file,) in _timed(folder / "rgb.txt", 1):
         depth, motion = _nearest(depths, when), _nearest(poses, when)
+        alone = [("depth", depths and depth is None), ("pose", poses and motion is None)]
+        lacking = [what for what, lacks in alone if lacks]
+        for what in lacking:
+            lost[what] += 1
+        if lacking:
+            continue
         image = folder / file
         views.append(
             View(
@@ -53,7 +60,13 @@ def _scene(folder: Path) -> Scene:
                 None if depth is None else partial(read_depth, folder / depth[0], STEPS),
             )
         )
-    return Scene("tum", folder.name, tuple(views))
+    notes = [
+        f"TUM {folder.name}: {count} images have no {what} within {1000 * APART_S:.0f} ms and are "
+        "left out"
+        for what, count in lost.items()
+        if count
+    ]
+    return Scene("tum", folder.name, tuple(views), notes=tuple(notes))
 
 
 def _timed(listing: Path, words: int) -> list[tuple[float, tuple[str, ...]]]:

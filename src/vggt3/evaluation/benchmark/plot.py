@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vggt3.evaluation.benchmark.rows import Row, Series
 from vggt3.io.export.colours import FAINT_TEXT, PAGE, PANEL, TEXT
+from vggt3.io.staging import replacing
 
 Colour = tuple[int, int, int]
 Style = tuple[Colour, int]
@@ -104,12 +104,8 @@ def draw(path: Path, lines: Sequence[Series], title: str) -> None:
     for n, line in enumerate(lines):
         place = (boxes[n % 2][0] + 64, legend_y + _LINE * (n // 2))
         _text(pen, place, _cut(pen, line.label, 17, width - 72), 17, anchor="lm")
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as beside:
         page.save(beside, format="PNG", optimize=True)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _style(number: int) -> Style:

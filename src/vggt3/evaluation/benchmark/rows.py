@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vggt3 import checks
+from vggt3.io.staging import naming
 
 FORMAT = "vggt3 benchmark 1"
 OURS = "vggt3"
@@ -122,15 +123,16 @@ def append(path: Path, row: Row) -> None:
         OSError: no room for it.
     """
     line = (json.dumps(row.to_data(), ensure_ascii=False) + "\n").encode()
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        before = os.fstat(file).st_size
-        if os.write(file, line) != len(line):
-            os.ftruncate(file, before)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fsync(file)
-    finally:
-        os.close(file)
+    with naming(path):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            before = os.fstat(file).st_size
+            if os.write(file, line) != len(line):
+                os.ftruncate(file, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def latest(rows: Iterable[Row]) -> dict[str, Row]:

@@ -93,6 +93,10 @@ class Protocol:
 
     needs: ClassVar[tuple[Need, ...]] = ()
     kind: ClassVar[str] = ""
+    draws: ClassVar[bool] = False
+    """Whether there are clouds to be drawn."""
+    counted: ClassVar[str] = ""
+    """The score that says how much truth a scene had to compare with, where it may be none."""
 
     @property
     def digest(self) -> str:

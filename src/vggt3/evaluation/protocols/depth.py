@@ -26,6 +26,7 @@ class VideoDepths(Protocol):
 
     needs: ClassVar[tuple[Need, ...]] = ("depth",)
     kind: ClassVar[str] = "depth"
+    counted: ClassVar[str] = "pixels"
 
     def score(
         self,
@@ -53,4 +54,5 @@ class VideoDepths(Protocol):
             except checks.DataError:
                 absrel = close = math.nan
             scores |= {f"absrel{ending}": absrel, f"delta{ending}": 100 * close}
-        return Scored({**scores, "views": float(len(loaded.names))}, {}, {})
+        scores |= {"views": float(len(loaded.names)), "pixels": float(len(true))}
+        return Scored(scores, {}, {})

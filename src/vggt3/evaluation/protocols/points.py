@@ -33,6 +33,8 @@ class PointMaps(Protocol):
 
     needs: ClassVar[tuple[Need, ...]] = ("pose", "intrinsics", "depth")
     kind: ClassVar[str] = "points"
+    draws: ClassVar[bool] = True
+    counted: ClassVar[str] = "points"
 
     def score(
         self,

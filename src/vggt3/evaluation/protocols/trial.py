@@ -20,6 +20,7 @@ from vggt3.evaluation.protocols.selection import Chosen, Every, Strided
 from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
 from vggt3.evaluation.sitting import Sitting
 from vggt3.inference.engine import Engine
+from vggt3.io.staging import check_folder
 
 SOURCES = {"both": ("depth", "head"), "depth": ("depth",), "head": ("head",)}
 
@@ -99,10 +100,11 @@ class Trial(Sitting):
 
         Raises:
             DataError: data of another layout, or without what the protocol needs.
-            UsageError: an ``output`` of another model or protocol.
+            UsageError: an ``output`` of another model or protocol, or pictures that cannot be.
         """
         self.engine, self.options = engine, options or TrialOptions()
         self.protocol = protocol = self.options.adapted(protocol)
+        self._check_pictures()
         found = protocol.find(folder)
         self.missing = max(0, len(protocol.scenes) - len(found))
         """The protocol's scenes that the folder does not have."""
@@ -121,6 +123,13 @@ class Trial(Sitting):
         }
         told = {**source_version(), "torch": torch.__version__}
         self.record: Record = open_record(output, about, {**told, **(origin or {})})
+
+    def _check_pictures(self) -> None:
+        pictures = self.options.pictures
+        if pictures is not None:
+            wanted = f"be left out: {self.protocol.name} compares no clouds that could be drawn"
+            checks.require(self.protocol.draws, "--pictures", wanted, f"'{pictures}'")
+            check_folder(pictures, "--pictures")
 
     @property
     def unit(self) -> str:
@@ -143,6 +152,13 @@ class Trial(Sitting):
                 told = f"{len(short)} of {len(self.scenes)} scenes have fewer than {wanted} views"
                 notes.append(f"{told}: all of theirs are shown")
         return notes
+
+    @property
+    def unscored(self) -> list[str]:
+        """Scenes that have been looked at and had nothing known to compare with."""
+        rows, counted = self.record.rows, self.protocol.counted
+        looked = [(str(task[1]), rows[task].scores) for task in self.tasks if task in rows]
+        return [name for name, scores in looked if scores.get(counted) == 0]
 
     def _scenes(self, tasks: Sequence[Task]) -> Iterator[Scene]:
         return (self.scenes[str(name)] for _, name in tasks)

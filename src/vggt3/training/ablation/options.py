@@ -4,21 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from vggt3 import checks
-
-
-@dataclass(frozen=True)
-class PictureOptions:
-    """How the exam's pictures are made; see ``vggt3 evaluate rooms-v1``."""
-
-    cache: Path | None = None
-    """A folder that keeps the exam's rendered scenes (1.6 MB for 8 views) from row to row."""
-    workers: int = -1
-    """Processes that render ahead; -1 is all cores but one beside a GPU, else none."""
-    fast_pictures: bool = False
-    """Render on the model's CUDA device; the scores then are not canonical."""
 
 
 @dataclass(frozen=True)

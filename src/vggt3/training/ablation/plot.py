@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vggt3.evaluation.benchmark.plot import COLOURS, GRID
 from vggt3.evaluation.intervals import Interval
 from vggt3.io.export.colours import FAINT_TEXT, PAGE, PANEL, TEXT
+from vggt3.io.staging import replacing
 from vggt3.training.ablation.settings import SCORES
 from vggt3.training.ablation.table import HEADS, RISING, Line, decided
 
@@ -58,12 +58,8 @@ def draw(path: Path, found: Sequence[Line], against: str, title: str) -> None:
         _text(pen, (_EDGE + _NAMES - 12, y), name, 15, TEXT, "rm")
     for panel in labels:
         panel.texts(pen, against)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as beside:
         page.save(beside, format="PNG", optimize=True)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _drawn(line: Line, score: str) -> bool:
@@ -121,7 +117,8 @@ class _Panel:
 
 
 def _ends(found: Interval) -> tuple[float, float]:
-    return found.low, found.high
+    """Of the line that is drawn: a single scene has no interval, only its dot."""
+    return (found.low, found.high) if found.count > 1 else (found.mean, found.mean)
 
 
 def _text(

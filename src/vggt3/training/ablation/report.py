@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vggt3.io.staging import replacing
 from vggt3.training.ablation import plot, table
 from vggt3.training.ablation.table import Line
 from vggt3.training.ablation.work import Work
@@ -13,13 +14,8 @@ def write(work: Work) -> str:
     """Write both, each whole or not at all; returns the text."""
     found = table.lines(work)
     text = told(work, found)
-    path = work.folder.path / "table.md"
-    beside = path.with_name(f".{path.name}.{work.folder.token}")
-    try:
+    with replacing(work.folder.path / "table.md") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
     title = f"difference to {work.ablation.against}, 95 % intervals paired by scene"
     plot.draw(work.folder.path / "plot.png", found, work.ablation.against, title)
     return text

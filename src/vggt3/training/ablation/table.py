@@ -136,18 +136,14 @@ def _number(value: float | None, digits: int, shown: bool = True) -> str:
 
 
 def _cell(score: str, value: Interval) -> str:
-    if not value.count:
-        return "–"
-    low, high = (_number(x, DIGITS[score]) for x in (value.low, value.high))
-    return f"{_number(value.mean, DIGITS[score])} [{low}, {high}]"
+    return value.told(lambda x: _number(x, DIGITS[score]))
 
 
 def _difference(score: str, found: Interval | None) -> str:
     if found is None or not found.count:
         return ""
     digits = DIGITS[score]
-    text = f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return text + (" *" if decided(found) else "")
+    return found.told(lambda x: f"{x:+.{digits}f}") + (" *" if decided(found) else "")
 
 
 def _count(value: int | None) -> str:

@@ -16,6 +16,7 @@ from vggt3 import checks
 from vggt3.evaluation.benchmark.machine import device_name
 from vggt3.evaluation.benchmark.measure import timings
 from vggt3.evaluation.examine import Examination, ExamOptions, exam_engine, open_examined
+from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.evaluation.record import Task, source_version
 from vggt3.evaluation.rooms import Exam, read_exam
 from vggt3.inference.engine import Engine
@@ -25,7 +26,7 @@ from vggt3.training.ablation import fits
 from vggt3.training.ablation.fits import Fit, Scenery
 from vggt3.training.ablation.folder import MOST_BYTES, SHIPPED, Fitted, Folder
 from vggt3.training.ablation.keys import Keys
-from vggt3.training.ablation.options import Leg, PictureOptions
+from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
 
 Say = Callable[[str], None]
