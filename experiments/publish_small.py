@@ -2,7 +2,8 @@
 
 python experiments/publish_small.py FOLDER BACKEND [KEY=VALUE ...]
 
-Softmax comes first, for it brings the backbone. KEY=VALUE (commit, device, seconds, …) join the
+Softmax comes first, for it brings the backbone; a folder with an adapter alone is of the backbone
+that ships. KEY=VALUE (commit, device, seconds, …) join the
 run's last lines of scores and counts in the files' training record.
 """
 
@@ -15,6 +16,7 @@ from vggt3.training.parts import load_encoder, load_parts, publish
 from vggt3.training.run import make_model
 
 ENCODER = Path("src/vggt3/weights/small.encoder.safetensors")
+BACKBONE = Path("src/vggt3/weights/small.safetensors")
 
 
 def record_of(folder: Path, told: list[str]) -> dict[str, str]:
@@ -28,9 +30,13 @@ def record_of(folder: Path, told: list[str]) -> dict[str, str]:
 
 def main(folder: str, backend: str, *told: str) -> None:
     """Write small.BACKEND.safetensors, with softmax small.safetensors too, by the encoder."""
-    model = make_model("small", backend)
-    load_encoder(model, ENCODER)
-    load_parts(model, Path(folder))
+    if any(Path(folder).glob("trunk-*.safetensors")):
+        model = make_model("small", backend)
+        load_encoder(model, ENCODER)
+        load_parts(model, Path(folder))
+    else:
+        adapter = Path(folder) / "adapter.safetensors"
+        model = make_model("small", backend, None, None, BACKBONE, adapter)
     publish(model, ENCODER, "small", record_of(Path(folder), list(told)))
 
 

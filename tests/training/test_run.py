@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from vggt3.checks import UsageError
 from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.scene import SceneBatch
 from vggt3.losses import LossWeights
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import SHIPPED, open_model
@@ -57,3 +59,30 @@ def test_a_run_begins_with_a_backbone_that_ships() -> None:
     for name in kept:
         assert torch.equal(made.state_dict()[name], softmax[name]), name
     assert {spec.name for spec in made.specs} == {"ttt_shortconv"} and made.training
+
+
+def test_a_run_that_breaks_off_leaves_what_its_steps_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Training.training_step
+
+    def third_fails(module: Training, batch: SceneBatch, batch_idx: int) -> torch.Tensor:
+        if batch_idx == 2:
+            raise RuntimeError("the machine is taken back")
+        return whole(module, batch, batch_idx)
+
+    monkeypatch.setattr(Training, "training_step", third_fails)
+    with pytest.raises(RuntimeError, match="taken back"):
+        one_run(tmp_path, RunOptions(steps=5))
+    with safe_open(tmp_path / "adapter.safetensors", "pt") as file:
+        assert file.metadata()["step"] == "2"
+
+
+def test_an_adapter_that_ships_is_gone_on_with() -> None:
+    ships = SHIPPED / "small.safetensors"
+    made = make_model(
+        "small", "ttt_shortconv", start=ships, adapter=SHIPPED / "small.ttt_shortconv.safetensors"
+    )
+    theirs = open_model(ModelChoice(attention="ttt_shortconv")).model.state_dict()
+    for name, tensor in made.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name

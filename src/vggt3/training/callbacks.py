@@ -24,12 +24,16 @@ TOGETHER = 20
 
 
 class Deadline(Callback):
-    """Ends a run after ``seconds``, and tells the learning rate how much of it is done."""
+    """Ends a run after ``seconds``, and tells the learning rate how much of it is done.
 
-    def __init__(self, seconds: float) -> None:
+    The clock runs from ``since`` (of :func:`time.monotonic`), from the first step if not given:
+    a machine is lent by the minute, whoever uses it.
+    """
+
+    def __init__(self, seconds: float, since: float | None = None) -> None:
         checks.require(seconds > 0, "--seconds", "be positive", seconds)
         self.seconds = seconds
-        self.started: float | None = None
+        self.started = since
         self.gone = 0.0
 
     def on_train_batch_start(
@@ -186,9 +190,12 @@ class Keep(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """What moved the weights so far was finite: that is kept too."""
-        if isinstance(exception, NotFinite):
+        """What whole steps have made of the weights is kept, whatever ended the run: a loss that
+        is not finite, a worker that died, a machine that is taken back."""
+        try:
             self.save(trainer, pl_module)
+        except RuntimeError as error:  # the device itself has failed
+            self.report.say(f"not saved: {checks.reason(error)}")
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files, from one rank."""

@@ -41,7 +41,7 @@ from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.progress import Bar
 from vggt3.training.scenes import SceneOptions
 from vggt3.training.sequence import SharedFitting
-from vggt3.training.teacher import Teacher
+from vggt3.training.teacher import Teacher, softmax_teacher
 
 ABOUT = {
     "fit": "Train global attention (or with --train-all a whole model) on scenes.",
@@ -260,8 +260,7 @@ class FitCLI(LightningCLI):
         told = "stand without --share-views and --preset"
         odd = "--share-views" if shares else "--preset" if self.choice.preset else None
         checks.require(odd is None, "--learning.teacher", told, f"with {odd}")
-        choice = ModelChoice(weights=self.choice.weights, attention="softmax")
-        return Teacher(opening.open_model(choice).model)
+        return softmax_teacher(self.choice.weights)
 
     def _bar(self) -> bool:
         """Whether there is a progress bar: ours, unless ``trainer.callbacks`` brings one."""

@@ -30,7 +30,8 @@ class RunOptions:
     steps: int = -1
     """Steps of the run; -1 is until the time is up."""
     seconds: float = 0.0
-    """Time of the run, compilation included; 0 is until the steps are done."""
+    """Time of the training from its preparations on, compilation included; saving and the exam at
+    the end come after it. 0 is until the steps are done."""
     every: int = 50
     """Steps between printed lines."""
     validate_every: int = 0
@@ -82,13 +83,14 @@ def run(
     module: Training, data: ProceduralData, output: Path, options: RunOptions
 ) -> dict[str, float]:
     """Train, save into ``output``, and return the scores of the held-out scenes at the end."""
+    began = time.monotonic()
     output.mkdir(parents=True, exist_ok=True)
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.backends.cudnn.benchmark = True
     report = Report(options.every, output / "log.txt")
     # The deadline decides first whether a step is the last, and the others act on it.
-    callbacks: list[Any] = [Deadline(options.seconds)] if options.seconds > 0 else []
+    callbacks: list[Any] = [Deadline(options.seconds, began)] if options.seconds > 0 else []
     callbacks += [report, Keep(output, options.minutes, report)]
     if options.profile:
         callbacks.append(Profile(output / "profile.txt", options.profile))
@@ -112,7 +114,6 @@ def run(
         default_root_dir=output,
     )
     report.say(describe(module))
-    began = time.monotonic()
     trainer.fit(module, data)
     report.say(f"trained for {time.monotonic() - began:.0f} s")
     trainer.limit_val_batches = 1.0

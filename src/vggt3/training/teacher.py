@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from vggt3.model.choice import ModelChoice
 from vggt3.model.encoder import Encoder
+from vggt3.model.opening import open_model
 from vggt3.model.precision import placed
 from vggt3.model.scene import Conduct, whole
 from vggt3.model.vggt3 import VGGT3
@@ -77,6 +79,15 @@ class Teacher:
     def distance(self, views: Views, lesson: Lesson) -> Tensor:
         """How far the pupil's tokens are from the teacher's, see :func:`distance`."""
         return distance(lesson.tokens, self.tokens(views, lesson))
+
+
+def softmax_teacher(weights: str | None) -> Teacher:
+    """The backbone behind ``--weights`` with the softmax attention that it was trained with.
+
+    Raises:
+        InputError: no such backbone, or it has no softmax adapter.
+    """
+    return Teacher(open_model(ModelChoice(weights=weights, attention="softmax")).model)
 
 
 def distance(

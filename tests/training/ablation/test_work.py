@@ -103,11 +103,14 @@ def test_two_rows_from_beginning_to_end(backbone: Path, tmp_path: Path, counted:
     assert not [n for n in left if n.startswith(".")], "nothing half-made is left"
 
 
-@pytest.mark.parametrize("start", ["softmax", "scratch"])
-def test_training_is_that_of_fit(backbone: Path, tmp_path: Path, start: str) -> None:
+@pytest.mark.parametrize(("start", "teacher"), [("softmax", 0), ("scratch", 0), ("softmax", 3)])
+def test_training_is_that_of_fit(
+    backbone: Path, tmp_path: Path, start: str, teacher: float
+) -> None:
     """The same tensors as ``vggt3 fit`` makes with the same settings."""
     rows = [{"name": "a", "attention": "ttt_mlp", "options": {"hidden": 2}, "start": start}]
-    ablation = toy(backbone, rows, against="a")
+    training = {**TRAINING, "learning": {"teacher": teacher}}
+    ablation = toy(backbone, rows, against="a", training=training)
     done = work(ablation, tmp_path / "out", leg=Leg(keep_adapters=True))
     assert done.do()
     (adapter,) = (tmp_path / "out" / "fits").glob("*.safetensors")
@@ -115,11 +118,14 @@ def test_training_is_that_of_fit(backbone: Path, tmp_path: Path, start: str) -> 
     words += ["--data.size", "[28,42]", "--data.views", "3", "--data.scenes", "1"]
     words += ["--data.furniture", "[1,2]", "--optimizer.lr", "1e-3", "--optimizer.warmup", "1000"]
     words += ["--start", start, "--trainer.max_steps", "2", "--trainer.limit_val_batches", "0"]
+    words += ["--learning.teacher", str(teacher)]
     assert cli.main(["fit", "-o", str(tmp_path / "fit"), *words, "--debug"]) == 0
     theirs = read_header(tmp_path / "fit" / "adapter.safetensors")
     ours = read_header(adapter)
     assert ours.content == theirs.content and ours.layers == theirs.layers
     assert ours.record["learned_from"] == theirs.record["scenes"]
+    (log,) = (tmp_path / "out" / "fits").glob("*.json")
+    assert ("teacher" in log.read_text()) == (teacher > 0)
 
 
 def test_stopped_in_the_exam_and_resumed(

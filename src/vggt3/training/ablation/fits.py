@@ -30,6 +30,7 @@ from vggt3.training.data import ProceduralData
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import Lines
 from vggt3.training.module import NotFinite
+from vggt3.training.teacher import softmax_teacher
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def train(
     learning = settings.learning
     if device.type != "cuda":
         learning = replace(learning, compile=False, record=False)
-    module = Fitting(loaded, learning, settings.optimizer, settings.loss, settings.seed)
+    teacher = softmax_teacher(ablation.weights) if learning.teacher > 0 else None
+    module = Fitting(loaded, learning, settings.optimizer, settings.loss, settings.seed, teacher)
     log = draft.with_suffix(".log")
     lines = _Log(settings.report_every, log)
     # The deadline decides first whether a step is the last, and the others act on it.
