@@ -2,7 +2,7 @@
 
 Photos only read the settled memory. Their cameras come from the camera head over [map's camera
 tokens, one photo's], a sequence for each photo, so that no photo's answer depends on another's
-(FACTS section 3).
+(as in arXiv 2602.23361).
 """
 
 from __future__ import annotations
