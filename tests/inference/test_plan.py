@@ -128,6 +128,22 @@ def test_more_host_memory_is_asked_for_where_it_would_do() -> None:
     assert plan_of(softmax, budget, int(parse_bytes(wanted) * 1.1)).host_parts
 
 
+def test_only_what_helps_is_advised(model: VGGT3) -> None:
+    def told(model: VGGT3, budget: int, dtype: torch.dtype = torch.float32) -> str:
+        with pytest.raises(checks.PlanError) as caught:
+            make_plan(model, SIZES, budget, dtype)
+        return str(caught.value).rpartition("; ")[2]
+
+    one = make_plan(model, SIZES[:1], MUCH, torch.float32)
+    some, none = int(1.5 * one.needed), one.needed // 100
+    assert told(model, some) == (
+        "give a smaller --long-side, fewer views, --precision bf16, or more --memory"
+    )
+    assert told(model, none, torch.bfloat16) == "give more --memory"
+    softmax = VGGT3.build(TINY, "softmax").eval()
+    assert "a backend with a bounded state, or more --memory" in told(softmax, some)
+
+
 def test_replay_is_refused_where_the_memory_grows() -> None:
     softmax = VGGT3.build(TINY, "softmax").eval()
     with pytest.raises(checks.UsageError, match=r"--features must be raw or projected with softm"):

@@ -18,7 +18,7 @@ from vggt3 import checks
 from vggt3.inference.measure import Scale, Sizes, measure, patches, working_bytes
 from vggt3.inference.options import Wishes, show_bytes
 from vggt3.model.vggt3 import VGGT3
-from vggt3.types import even_pieces
+from vggt3.types import PATCH, even_pieces
 
 CHUNKS = (64, 32, 16, 8), (4, 2, 1)
 """Views at a time: small chunks only where nothing else helps."""
@@ -282,10 +282,26 @@ class _Planner:
             if found is not None:
                 needed = show_bytes(max(plan.host_needed for plan in found))
                 return f"with --host-memory {needed} it would fit"
-        return (
-            "give a smaller --long-side, fewer views, --precision bf16, a backend with a bounded "
-            "state, or more --memory"
-        )
+        return self._what_helps(wishes, host)
+
+    def _what_helps(self, wishes: Wishes, host: int | None) -> str:
+        """What makes a scene smaller that fits in no way: only what can be enough by itself, and a
+        precision and a backend that take less than these."""
+        shares = [[(PATCH, PATCH)] * share.views for share in self.shares]
+        first: list[Sizes] = [[self.largest], *([] for _ in self.shares[1:])]
+        helps = [
+            ("a smaller --long-side", self._would_fit(shares, wishes, host)),
+            ("fewer views", self._would_fit(first, wishes, host)),
+            ("--precision bf16", self.dtype != torch.bfloat16),
+            ("a backend with a bounded state", bool(self.scale.unbounded)),
+        ]
+        names = [name for name, helpful in helps if helpful]
+        return f"give {', '.join(names)}, or more --memory" if names else "give more --memory"
+
+    def _would_fit(self, shares: Sequence[Sizes], wishes: Wishes, host: int | None) -> bool:
+        """Whether other views would fit."""
+        other = _Planner(self.model, shares, self.budget, self.dtype)
+        return other.first_that_fits(wishes, host)[0] is not None
 
 
 def neediest(plans: Iterable[Plan]) -> Plan:
