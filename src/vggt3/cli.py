@@ -129,9 +129,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif debug:
             traceback.print_exc()
         if message:
-            print("vggt3: " + " ".join(message.split()), file=sys.stderr)
+            _tell(message)
         return code
     return result if isinstance(result, int) else 0
+
+
+def _tell(message: str) -> None:
+    """Print one line about an error; of torchrun's processes only the first, if all say it."""
+    tell = partial(print, "vggt3: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+        tell()
+        return
+    from vggt3.distributed import told_once
+
+    told_once(message, tell)
 
 
 def _end_on_sigterm() -> None:

@@ -8,9 +8,11 @@ total is the sum over ranks, so every gradient that crosses is summed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +22,46 @@ from torch import Tensor
 from vggt3 import checks
 
 T = TypeVar("T")
+
+ENDED = "vggt3/ended"
+"""In torchrun's store: what the first process ended with before there was a group."""
+ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
+TO_END = timedelta(seconds=5)
+"""For the first process to end with what another one has ended with already."""
+
+
+def told_once(message: str, tell: Callable[[], None]) -> None:
+    """``tell`` with what error this process ends, unless torchrun's first one has told the same.
+
+    Before there is a group they hear of each other through the store that torchrun itself holds;
+    where there is none, or the first has no such error, each tells. With a group it is the
+    watch's to say who does.
+    """
+    store = None
+    if dist.is_available() and not dist.is_initialized():
+        with suppress(OSError, RuntimeError, ValueError):
+            store = _torchruns_store()
+    first, key = os.environ.get("RANK") == "0", f"{ENDED}/{os.environ.get(ATTEMPT, '0')}"
+    heard = None
+    if store is not None and not first:
+        with suppress(RuntimeError):
+            store.wait([key], TO_END)
+            heard = store.get(key)
+    if heard != message.encode():
+        tell()
+    if store is not None and first:  # having told, for torchrun ends it when another one ends
+        with suppress(RuntimeError):
+            store.set(key, message)
+
+
+def _torchruns_store() -> Any:
+    """The store of torchrun's agent, None where it has none."""
+    given = os.environ.get
+    if given("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    place = given("MASTER_ADDR", ""), int(given("MASTER_PORT", ""))
+    made: Any = dist.TCPStore  # type: ignore[attr-defined]
+    return made(*place, timeout=TO_END, wait_for_workers=False)
 
 
 class _Sum(torch.autograd.Function):
