@@ -45,6 +45,7 @@ def told(capsys: pytest.CaptureFixture[str], output: Path, *words: str, code: in
         (["--config", "nowhere.yaml"], "no such file"),
         (["--ckpt_path", "nowhere.ckpt", "--attention", "linear"], "must be a file"),
         (["stray"], "stray"),
+        (["--ckpt_path", ""], "--ckpt_path must be something, got ''"),
         (["--optimizer.method", "moon"], "did you mean 'muon'?"),
         (["--share-views", "2"], "--share-views must be -1 or divide the number of processes, 1"),
         (["--share-views", "0"], "--share-views must be -1 or divide"),

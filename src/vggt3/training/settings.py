@@ -44,10 +44,11 @@ def spelled(args: Sequence[str], names: Names) -> list[str]:
     """``args`` as the parser knows them: ``--train-all``, ``--attention.sweeps``, ``-o``.
 
     Raises:
-        UsageError: an option that does not exist (names the nearest).
+        UsageError: an option that does not exist (names the nearest); one of nothing ('').
     """
-    found = []
+    found: list[str] = []
     for word in args:
+        checks.require(bool(word), found[-1] if found else "a word", "be something", "''")
         if not word.startswith("--"):
             found.append("--output" if word == "-o" else word)
             continue
