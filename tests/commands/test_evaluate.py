@@ -70,7 +70,7 @@ def test_markdown(
 
 def test_the_file_says_where_it_comes_from(runs: tuple[Path, Path]) -> None:
     content = json.loads(runs[0].read_text())
-    origin, about = content["origin"], content["about"]
+    (origin,), about = content["origins"], content["about"]
     assert origin["version"] and "tiny with random weights" in origin["model"]
     assert about["attention"][0].startswith("0-3: ttt_shortconv")
     (row,) = content["sets"]["v8"]
