@@ -86,6 +86,19 @@ def test_two_runs_are_compared(runs: tuple[Path, Path], capsys: pytest.CaptureFi
     assert "yes" not in capsys.readouterr().out
 
 
+def test_scenes_that_are_there_are_not_drawn_and_said(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, drawn = tmp_path / "run.json", tmp_path / "drawn"
+    words = (*TINY[:-2], "--points", "depth", "--pictures", drawn)
+    cache = ("--cache", runs[0].parent / "cache")
+    assert run("rooms-v1", *words, *cache, "-o", out) == 0
+    assert "drawn" not in capsys.readouterr().err and len(list(drawn.iterdir())) == 1
+    assert run("rooms-v1", *words, *cache, "-o", out) == 0
+    told = f"1 of 1 scene scored already in '{out}' and not drawn: leave -o out"
+    assert told in capsys.readouterr().err
+
+
 def test_ctrl_c_keeps_what_is_done(
     runs: tuple[Path, Path],
     tmp_path: Path,

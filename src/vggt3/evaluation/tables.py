@@ -103,14 +103,20 @@ def overall(record: Record, name: str) -> Table:
     return ["score", "mean [95 % interval]", "median", "scenes"], rows
 
 
-def by_scene(record: Record, name: str, scores: Sequence[str] = MAIN) -> Table:
-    """Scene by scene, the scores that matter most."""
+def by_scene(
+    record: Record,
+    name: str,
+    scores: Sequence[str] = MAIN,
+    heads: Mapping[str, str] | None = None,
+) -> Table:
+    """Scene by scene, the scores that matter most; ``heads``: what to call them, to save room."""
     keys = [key for key in scores if key in record.values(name)]
     rows = [
         [str(scene), *(number(key, row.scores.get(key, math.nan)) for key in keys)]
         for scene, row in record.of(name).items()
     ]
-    return ["scene", *(label(key, record.unit) for key in keys)], rows
+    named = heads or {key: label(key, record.unit) for key in keys}
+    return ["scene", *(named[key] for key in keys)], rows
 
 
 def origin(record: Record) -> list[str]:
