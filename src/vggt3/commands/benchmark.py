@@ -115,7 +115,8 @@ def _title(work: Benchmark) -> str:
     facts = work.tasks[0].facts
     sizes = sorted({tuple(task.size) for task in work.tasks})
     shown = ", ".join(f"{height}×{width}" for height, width in sizes)
-    return f"{facts['model']}  ·  {shown}  ·  {facts['precision']}  ·  {facts['device']}"
+    told = f"{facts['model']}  ·  {shown}  ·  {facts['precision']}  ·  {facts['device']}"
+    return told + (f"  ·  {facts['world']} processes" if facts["world"] > 1 else "")
 
 
 def _print(title: str, lines: Sequence[Series], *, markdown: bool) -> None:
