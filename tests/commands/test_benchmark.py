@@ -77,8 +77,27 @@ def test_ctrl_c_keeps_what_is_done(
     monkeypatch.setattr(Benchmark, "_row", once)
     out = tmp_path / "rows.jsonl"
     assert run(*TINY, "--attention", "linear", "-o", out) == 130
-    assert f"interrupted, 1 rows are kept in {out}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "1/2 linear, 1 view of 28×42: " in told
+    assert told.endswith(f"interrupted; 1 row is kept in {out}\n")
     assert len(out.read_text().splitlines()) == 1
+    assert run(*TINY, "--attention", "linear", "-o", out) == 130
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("1 row is there already (commit") and "repeats it)" in told[0]
+    assert told[1].startswith("1 row to measure, about")
+
+
+def test_ctrl_c_before_the_first_row(
+    tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Benchmark, "_row", stop)
+    out = tmp_path / "rows.jsonl"
+    assert run(*TINY, "--attention", "linear", "-o", out) == 130
+    assert capsys.readouterr().err.endswith("vggt3: interrupted, no row is measured yet\n")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,8 @@ def _run(work: Benchmark, *, quiet: bool) -> None:
     try:
         _measure(work, say)
     except KeyboardInterrupt:
-        kept = f", {len(work.rows)} rows are kept in {work.output}" if work.output else ""
-        say(f"vggt3: interrupted{kept}")
+        kept = f"; {_rows(len(work.rows))} kept in {work.output}" if work.output else ""
+        say(f"vggt3: interrupted{kept if work.rows else ', no row is measured yet'}")
         raise SystemExit(130) from None
 
 
@@ -89,12 +89,14 @@ def _announce(work: Benchmark, say: Say) -> None:
     if work.kept:
         commits = {work.found[task.key].facts.get("commit") for task in work.kept}
         named = ", ".join(sorted(str(commit)[:12] for commit in commits if commit)) or "unknown"
-        there = f"{len(work.kept)} rows are there already (commit {named}; --again repeats them)"
+        them = "them" if len(work.kept) > 1 else "it"
+        there = f"{_rows(len(work.kept))} there already (commit {named}; --again repeats {them})"
         say(there)
     if work.waiting:
         rate = f"{work.rate / 1e12:.3g} TFLOP/s in a matrix product here"
         about = _duration(work.expected_seconds())
-        say(f"{len(work.waiting)} rows to measure, about {about}; {rate}")
+        rows = "1 row" if len(work.waiting) == 1 else f"{len(work.waiting)} rows"
+        say(f"{rows} to measure, about {about}; {rate}")
 
 
 def _measure(work: Benchmark, say: Say) -> None:
@@ -108,7 +110,15 @@ def _what(row: Row) -> str:
     sweeps = row.facts["sweeps"]
     passes = "" if sweeps is None else f", sweeps {sweeps}"
     size = "×".join(map(str, row.facts["size"]))
-    return f"{row.facts['attention']}{passes}, {row.views} views of {size}"
+    return f"{row.facts['attention']}{passes}, {_views(row)} of {size}"
+
+
+def _views(row: Row) -> str:
+    return f"{row.views} view{'s' if row.views != 1 else ''}"
+
+
+def _rows(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count} rows are"
 
 
 def _title(work: Benchmark) -> str:
@@ -153,7 +163,7 @@ def _notes(lines: Sequence[Series]) -> list[str]:
         for row in line.rows:
             told = row.problem if row.source == OURS else row.facts.get("note")
             if told:
-                notes.append(f"{line.label}, {row.views} views: {told}")
+                notes.append(f"{line.label}, {_views(row)}: {told}")
             if "cite" in row.facts:
                 sources.setdefault(str(row.facts["cite"]), {})[row.source] = None
     return [*notes, *(f"{'; '.join(names)}: {cite}" for cite, names in sources.items())]

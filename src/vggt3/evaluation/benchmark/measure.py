@@ -25,6 +25,7 @@ from vggt3.evaluation.benchmark.rows import Row
 from vggt3.evaluation.record import source_version
 from vggt3.inference.engine import Engine, peak_bytes
 from vggt3.inference.options import RunOptions
+from vggt3.inference.plan import SMALLER
 from vggt3.model.opening import open_model
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
@@ -177,7 +178,8 @@ class Benchmark:
             raise
         except checks.InputError as error:
             fits = not isinstance(error, checks.PlanError)
-            problem = f"does not {'run' if fits else 'fit'}: {error}"
+            told = str(error).replace(SMALLER, "a smaller --size")
+            problem = f"does not {'run' if fits else 'fit'}: {told}"
         except (MemoryError, torch.OutOfMemoryError) as error:
             if self.world.size > 1 and isinstance(error, MemoryError):
                 raise  # the others do not know of it
