@@ -122,6 +122,7 @@ def test_ctrl_c_keeps_what_is_done(
         (("rooms-v1", "--attention.sweps", "1"), 2, "did you mean 'sweeps'"),
         (("rooms-v1", "--cache", __file__), 2, "--cache"),
         (("rooms-v1", "-o", "none/run.json"), 2, "be in a folder that can be written"),
+        (("rooms-v1", "-o", "/proc/run.json"), 2, "be in a folder that can be written"),
         (("rooms-v1", "-o", "OTHER"), 2, "be of the same backbone"),
         (("rooms-v2",), 2, "did you mean 'rooms-v1'"),
         (("compare", "none.json", "none.json"), 1, "must be the file of an exam, got No such file"),

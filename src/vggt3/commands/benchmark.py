@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from vggt3.evaluation.benchmark.plot import draw
 from vggt3.evaluation.benchmark.rows import OURS, Row, Series
 from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.inference.ranks import joined
+from vggt3.io.staging import check_writable
 
 STAGES = ("encode", "layers", "cameras", "heads")
 Say = Callable[[str], None]
@@ -78,10 +78,11 @@ def _run(work: Benchmark, *, quiet: bool) -> None:
 
 
 def _check_plot(plot: Path) -> None:
-    folder = plot.resolve().parent
-    fits = folder.is_dir() and os.access(folder, os.W_OK) and not plot.is_dir()
-    checks.require(fits, f"--plot '{plot}'", "be a file in a folder that can be written", folder)
+    name = f"--plot '{plot}'"
     checks.require(plot.suffix.lower() == ".png", "--plot", "end in .png", f"'{plot}'")
+    checks.require(not plot.is_dir(), name, "be a file", "a folder")
+    # It is drawn beside its place, then moved there: the folder is what must take a new file.
+    check_writable(plot.with_name(f".{plot.stem}-trial.png"), name)
 
 
 def _announce(work: Benchmark, say: Say) -> None:

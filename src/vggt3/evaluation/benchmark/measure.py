@@ -26,6 +26,7 @@ from vggt3.evaluation.record import source_version
 from vggt3.inference.engine import Engine, peak_bytes
 from vggt3.inference.options import RunOptions
 from vggt3.inference.plan import SMALLER
+from vggt3.io.staging import check_writable
 from vggt3.model.opening import open_model
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
@@ -124,13 +125,9 @@ class Benchmark:
         """The rows of the file, as the first process sees it."""
         if self.output is None or self.world.rank:
             return {}
-        if self.output.exists():
-            return rows.latest(rows.read_rows(self.output))
-        folder = self.output.resolve().parent
-        fits = folder.is_dir() and os.access(folder, os.W_OK)
-        wanted = "be in a folder that can be written"
-        checks.require(fits, f"OUT '{self.output}'", wanted, folder)
-        return {}
+        known = rows.read_rows(self.output) if self.output.exists() else []
+        check_writable(self.output, f"OUT '{self.output}'")
+        return rows.latest(known)
 
     @property
     def rows(self) -> list[Row]:
