@@ -60,6 +60,31 @@ def test_what_is_given_up_first(model: VGGT3) -> None:
     assert "smaller --long-side" in last
 
 
+@pytest.mark.parametrize(
+    ("backend", "views", "share", "dtype", "advice"),
+    [
+        ("linear", 2, 1.2, torch.float32,
+         "a smaller --long-side, fewer views, --precision bf16 or more --memory"),
+        ("linear", 1, 1.2, torch.bfloat16, "a smaller --long-side or more --memory"),
+        ("softmax", 2, 1.2, torch.bfloat16,
+         "a smaller --long-side, fewer views, a backend with a bounded state or more --memory"),
+        ("softmax", 2, 0.9, torch.bfloat16, "more --memory"),
+        ("softmax", 2, 0.9, torch.float32, "--precision bf16 or more --memory"),
+    ],
+)  # fmt: skip
+def test_only_what_would_help_is_advised(
+    backend: str, views: int, share: float, dtype: torch.dtype, advice: str
+) -> None:
+    """``share``: of the weights' bytes that are allowed."""
+    model = VGGT3.build(TINY, backend).eval()
+    sizes = [(518, 518)] * views
+    budget = int(share * measure(model, sizes, dtype).weights)
+    with pytest.raises(checks.PlanError) as told:
+        make_plan(model, sizes, budget, dtype)
+    assert str(told.value).endswith(f"; give {advice}")
+    assert ("for 1 view must" in str(told.value)) == (views == 1)
+
+
 def test_replay_is_for_little_memory_and_no_host(model: VGGT3) -> None:
     kept = plan_of(model, MUCH, 0, projections="again", features="projected", chunk=8)
     features = bytes_of(kept)["features for the heads"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import statistics
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from vggt3 import __version__, checks
 from vggt3.evaluation.intervals import Interval, interval, paired
 from vggt3.evaluation.scoring import Scores
 from vggt3.inference.engine import Engine
-from vggt3.io.staging import replacing
+from vggt3.io.staging import check_writable, replacing
 from vggt3.model.vggt3 import VGGT3
 from vggt3.model.weights import fingerprint
 
@@ -42,11 +41,14 @@ class Row:
     """The same of identity rotations and sideways steps, as far as it has an answer."""
     seconds: float
     """The model's and the scoring's, rendering left out."""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Command, commit, torch, weights of the run that computed it."""
 
-    def to_data(self) -> dict[str, Any]:
-        """Plain data; nan becomes null."""
+    def to_data(self, origin: int = 0) -> dict[str, Any]:
+        """Plain data; nan becomes null. ``origin``: its place in the file's list."""
         return {
             "scene": self.scene,
+            "origin": origin,
             "seconds": round(self.seconds, 3),
             "scores": _plain(self.scores),
             "trivial": _plain(self.trivial),
@@ -70,27 +72,47 @@ class Record:
     path: Path | None = None
     rows: dict[Task, Row] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
-    """Command, commit, device: how it came about."""
+    """Command, commit, torch of this run: of the rows that it adds, not of those that are there."""
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    """Origins in the file's order, as it was read."""
+    summarised: bool = False
+    """Whether the file, as it was read or written last, has means over its rows."""
     _written: float = field(default=0.0, repr=False)
 
-    def add(self, row: Row) -> None:
-        """Take a row, and write the file now and then."""
+    def add(self, row: Row) -> Row:
+        """Take a row, and write the file now and then; returns it with this run's origin, and
+        rounded as the file has it: a run that was stopped has the means of one that was not."""
+        scores, trivial = _scores(_plain(row.scores)), _scores(_plain(row.trivial))
+        row = replace(row, scores=scores, trivial=trivial, origin=self.origin)
         self.rows[row.set, row.scene] = row
         if time.monotonic() - self._written > SAVE_SECONDS:
             self.save()
+        return row
 
     def save(self, *, summary: bool = False) -> None:
         """Write the file, whole or not at all; nothing where there is no path."""
         if self.path is None:
             return
-        content: dict[str, Any] = {"format": FORMAT, "about": self.about, "origin": self.origin}
+        origins = self.origins
+        content: dict[str, Any] = {"format": FORMAT, "about": self.about, "origins": origins}
         if summary:
             content["summary"] = {name: self._means(name) for name in self.sets}
         content["sets"] = {
-            name: [row.to_data() for row in self.of(name).values()] for name in self.sets
+            name: [row.to_data(origins.index(dict(row.origin))) for row in self.of(name).values()]
+            for name in self.sets
         }
         _write(self.path, content)
-        self._written = time.monotonic()
+        self._written, self.summarised = time.monotonic(), summary
+
+    @property
+    def origins(self) -> list[dict[str, Any]]:
+        """Of the rows: those of the file in its order, then this run's if it computed any."""
+        used: list[dict[str, Any]] = []
+        for row in self.rows.values():
+            if row.origin not in used:
+                used.append(dict(row.origin))
+        known = [origin for origin in self.earlier if origin in used]
+        return known + [origin for origin in used if origin not in known]
 
     @property
     def unit(self) -> str:
@@ -109,7 +131,7 @@ class Record:
     def only(self, tasks: Sequence[Task]) -> Record:
         """The rows of ``tasks`` alone, in their order, without a file."""
         rows = {task: self.rows[task] for task in tasks if task in self.rows}
-        return Record(self.about, rows=rows, origin=self.origin)
+        return Record(self.about, rows=rows, earlier=self.earlier)
 
     def intervals(self, name: str, *, trivial: bool = False) -> dict[str, Interval]:
         """Mean and 95 % interval over a set's scenes, score by score."""
@@ -153,13 +175,17 @@ def read_record(path: Path | str) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}")
-        record = Record(dict(content["about"]), path, origin=dict(content["origin"]))
+        # Files from before runs were told apart have one origin, of all rows.
+        origins = content["origins"] if "origins" in content else [content["origin"]]
+        record = Record(dict(content["about"]), path, earlier=[dict(one) for one in origins])
+        record.summarised = "summary" in content
+        by_number = dict(enumerate(record.earlier))
         for name, rows in content["sets"].items():
             for row in rows:
                 scores, trivial = _scores(row["scores"]), _scores(row["trivial"])
-                scene = row["scene"]
+                scene, origin = row["scene"], by_number[row.get("origin", 0)]
                 key = (str(name), scene if isinstance(scene, str) else int(scene))
-                record.rows[key] = Row(*key, scores, trivial, float(row["seconds"]))
+                record.rows[key] = Row(*key, scores, trivial, float(row["seconds"]), origin)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         checks.fail(
             str(path), "be the file of an exam", checks.reason(error), error=checks.DataError
@@ -168,7 +194,7 @@ def read_record(path: Path | str) -> Record:
 
 
 def open_record(path: Path | None, about: dict[str, Any], origin: dict[str, Any]) -> Record:
-    """A new record, or the one in ``path`` to go on with.
+    """A new record, or the one in ``path`` to go on with; ``origin`` is of the rows to come.
 
     Raises:
         UsageError: the file is of another model, exam or setting (says which), or cannot be made.
@@ -176,12 +202,11 @@ def open_record(path: Path | None, about: dict[str, Any], origin: dict[str, Any]
     """
     if path is None or not path.exists():
         if path is not None:
-            folder = path.resolve().parent
-            fits = folder.is_dir() and os.access(folder, os.W_OK)
-            checks.require(fits, f"OUT '{path}'", "be in a folder that can be written", folder)
+            check_writable(path, f"OUT '{path}'")
         return Record(about, path, origin=origin)
     record = read_record(path)
     # What was read went through JSON: tuples are lists there.
+    origin = json.loads(json.dumps(origin))
     new = json.loads(json.dumps(about))
     for key in sorted({*new, *record.about}):
         ours, theirs = new.get(key), record.about.get(key)

@@ -26,6 +26,8 @@ CHUNKS_ON_CPU = CHUNKS[0][-1:], CHUNKS[1]
 """A CPU is a quarter faster where a chunk's tensors stay in its caches."""
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
+SMALLER = "a smaller --long-side"
+"""What a plan that does not fit advises on images; a command with another option says its own."""
 HEADS_AT_ONCE = 16
 """Views that the dense heads work on at a time: their maps are large."""
 TRAVELLING = 4
@@ -282,10 +284,20 @@ class _Planner:
             if found is not None:
                 needed = show_bytes(max(plan.host_needed for plan in found))
                 return f"with --host-memory {needed} it would fit"
-        return (
-            "give a smaller --long-side, fewer views, --precision bf16, a backend with a bounded "
-            "state, or more --memory"
-        )
+        *others, last = self._helpful()
+        return f"give {', '.join(others)}{' or ' if others else ''}{last}"
+
+    def _helpful(self) -> Iterator[str]:
+        """What of all else would take less, or allow more."""
+        if int(SLACK * self.scale.weights) <= self.budget:
+            yield SMALLER
+            if self.scale.views > 1:
+                yield "fewer views"
+            if self.scale.unbounded and self.scale.views > 1:
+                yield "a backend with a bounded state"
+        if self.dtype != torch.bfloat16:
+            yield "--precision bf16"
+        yield "more --memory"
 
 
 def neediest(plans: Iterable[Plan]) -> Plan:
@@ -351,7 +363,7 @@ def make_plans(
     if smallest.needed <= budget:
         host = f" and {show_bytes(smallest.host_needed)} of host memory"
     checks.fail(
-        f"the plan for {smallest.views} views"
+        f"the plan for {smallest.views} view{'s' if smallest.views != 1 else ''}"
         + (f" in {len(shares)} processes" if len(shares) > 1 else ""),
         f"fit {show_bytes(budget)}"
         + (f" and {show_bytes(host_budget)} of host memory" if host and host_budget else ""),
