@@ -78,11 +78,14 @@ def check_command(words: list[str]) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to run a page in; it holds ``photos/`` with three small photos."""
-    (tmp_path / "photos").mkdir()
-    for n in range(3):
+    """A folder to run a page in; ``photos/`` holds three small photos, and ``more/`` two others."""
+    for folder in ("photos", "more"):
+        (tmp_path / folder).mkdir()
+    for n in range(5):
         ramp = torch.linspace(0, 255, 70 * 98).reshape(70, 98).roll(9 * n, dims=1)
-        Image.fromarray(ramp.byte().numpy()).save(tmp_path / "photos" / f"{n}.png")
+        Image.fromarray(ramp.byte().numpy()).save(
+            tmp_path / ("photos" if n < 3 else "more") / f"{n}.png"
+        )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

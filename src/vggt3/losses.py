@@ -1,4 +1,4 @@
-"""What training minimises, as VGGT has it (FACTS section 1): pure functions, unreduced first.
+"""What training minimises, as VGGT has it: pure functions, unreduced first.
 
 Every term is a local sum over a count that is summed over the ranks sharing a scene, so the sum
 of the ranks' losses is the loss of one process, and so are its gradients.

@@ -117,7 +117,11 @@ BAD = [
     (("SCENE", "--to", "glb", "--photos", "PHOTOS"), 2, "--photos must be left out"),
     (("SCENE", "--to", "colmap", "--photos", "SCENE"), 1, "hold at least one photo"),
     (("SCENE", "--to", "colmap", "--photos", "PHOTOS/view_2.png"), 1, "scene's 'view_0.png'"),
-    (("SCENE", "--to", "colmap", "-o", "PHOTOS"), 2, "not exist yet (or pass --overwrite)"),
+    (
+        ("SCENE", "--to", "colmap", "-o", "PHOTOS"),
+        2,
+        "not exist yet (or pass --overwrite; in Python",
+    ),
     (("SCENE", "--to", "colmap", "-o", "PHOTOS", "--overwrite"), 2, "no vggt3.json"),
     (("SCENE", "--to", "colmap", "-o", "SCENE", "--overwrite"), 2, "no vggt3.json"),
     (("SCENE", "--to", "glb", "-o", "PHOTOS", "--overwrite"), 2, "be a file, got a folder"),

@@ -27,7 +27,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         photo(tmp_path / "map" / f"{n}.jpg", (80, 60) if n % 2 else (60, 80), n)
     for n in range(2):
         photo(tmp_path / "ask" / f"q{n}.jpg", (80, 60), 10 + n)
-        photo(tmp_path / "more" / f"{n}.jpg", (80, 60), 20 + n)
+        photo(tmp_path / "more" / f"m{n}.jpg", (80, 60), 20 + n)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -70,7 +70,7 @@ def test_map_localize_extend(desk: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "from all at once" in told
     assert "2 photos" in told
     grown = SceneMemory.load("grown.vggt3")
-    assert grown.names[5:] == ("extension-1/0.jpg", "extension-1/1.jpg")
+    assert grown.names[5:] == ("m0.jpg", "m1.jpg")
     assert run("localize", "grown.vggt3", "ask", "-o", "out2", "--device", "cpu") == 0
     assert frames(desk / "out2") != found
 
@@ -130,6 +130,13 @@ def test_a_reference_gives_answers_in_its_frame(
     capsys.readouterr()
     assert run(*words[:4], "odd", *device, "--reference", "turned.json") == 0
     assert "turned from the map's by 180°" in capsys.readouterr().err
+    entry = {**known[0], "file": "others/0.jpg"}
+    (desk / "six.json").write_text(json.dumps({"frames": [*known, entry]}))
+    capsys.readouterr()
+    assert run(*words[:4], "four", *device, "--reference", "six.json") == 0
+    told = capsys.readouterr()
+    assert "4 photos, residual" in told.out
+    assert "leaves out 1 photo whose names are ambiguous ('0.jpg')" in told.err
     (desk / "two.json").write_text(json.dumps({"frames": known[:2]}))
     assert run(*words[:4], "no", *device, "--reference", "two.json") == 1
     assert "know at least 3" in capsys.readouterr().err
@@ -189,7 +196,10 @@ BAD = [
     (("localize", "scene.vggt3", "none", "-o", "x"), 1, "none"),
     (("localize", "scene.vggt3", "ask", "-o", "ask"), 2, "ask"),
     (("localize", "scene.vggt3", "ask", "-o", "x", "--reference", "ask"), 1, "COLMAP"),
+    (("localize", "scene.vggt3", "ask", "-o", "x", "--points", "--cameras-only"), 2, "--points"),
     (("extend", "scene.vggt3", "more"), 2, "--output must be given"),
+    (("extend", "scene.vggt3", "map", "-o", "x"), 1, "leave them out), got '0.jpg' and 4 more"),
+    (("extend", "scene.vggt3", "map/3.jpg", "-o", "x"), 1, "got '3.jpg' that it holds already"),
     (("extend", "scene.vggt3", "more", "-o", "x", "--compare", "ask"), 1, "--compare"),
 ]
 

@@ -135,7 +135,22 @@ def test_what_cannot_be_read_is_named_and_left_out(
     assert not (tmp_path / "strict").exists()
 
 
+def test_a_plan_says_what_does_not_open(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "note.jpg").write_text("not a photo")
+    (photos / "gone.jpg").symlink_to("nowhere.jpg")
+    assert run(photos, "--plan", *TINY) == 0
+    told = capsys.readouterr()
+    assert "skipped 2 files: gone.jpg (a link to nothing); note.jpg (not a picture" in told.err
+    assert run(photos, "--plan", *TINY, "--strict") == 1
+    told = capsys.readouterr()
+    assert "gone.jpg' must be usable, got a link to nothing" in told.err
+    assert told.out == ""
+
+
 BAD = [
+    (("", "-o", "OUT"), 2, "PHOTOS must be something ('.' is this folder), got ''"),
+    (("PHOTOS", "-o", ""), 2, "-o must be something ('.' is this folder), got ''"),
+    (("PHOTOS", "--output="), 2, "--output must be something ('.' is this folder), got ''"),
     (("PHOTOS",), 2, "--output must be given"),
     (("PHOTOS", "-o", "OUT", "--attention", "sofmax"), 2, "did you mean 'softmax'"),
     (("PHOTOS", "-o", "OUT", "--attention.sweps", "2"), 2, "did you mean 'sweeps'"),

@@ -187,6 +187,29 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
         replace(RunOptions(), **options)  # type: ignore[arg-type]
 
 
+def test_memory_may_be_a_number_of_bytes() -> None:
+    options = RunOptions("cpu", memory=3 * 2**30)
+    assert options.resolve_memory(torch.device("cpu")) == parse_bytes("3G")
+    for wrong in (-1, True):
+        with pytest.raises(checks.UsageError, match="--memory must be a size such as 20G"):
+            RunOptions("cpu", memory=wrong)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([], "sizes of views must be at least one .*, got none"),
+        ([(28, 28), (28, 30)], r"multiples of 14, as the model sees it, got \(28, 30\)"),
+        ([(0, 14)], "multiples of 14"),
+        ([(14, 14, 14)], "multiples of 14"),
+    ],
+)
+def test_sizes_that_no_view_has(sizes: list[tuple[int, int]], message: str) -> None:
+    engine = Engine(VGGT3.build(TINY, "linear"), RunOptions("cpu"))
+    with pytest.raises(checks.UsageError, match=message):
+        engine.plan_sizes(sizes)
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "cpu0"])
 def test_a_device_that_is_not_there(device: str) -> None:
     with pytest.raises(checks.UsageError, match="--device must be"):

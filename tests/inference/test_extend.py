@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -150,6 +151,17 @@ def test_a_scene_grows_again_and_again_and_stays_what_it_was() -> None:
     )  # fmt: skip
     assert twice.record["extensions"] == [2, 2]
     assert once.state_bytes == scene.state_bytes
+
+
+def test_files_that_the_scene_holds_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    engine = engine_of(TTT)
+    scene = replace(mapped(engine), names=("a.jpg", "b.jpg", "c.jpg"))
+    for name in ("b.jpg", "c.jpg", "d.jpg"):
+        (tmp_path / name).write_text("no picture")
+    with pytest.raises(checks.DataError, match=r"got 'b\.jpg' and 1 more that it holds already"):
+        vggt3.extend(engine.model, scene, tmp_path, RunOptions("cpu"))
+    with pytest.raises(checks.DataError, match="not a picture"):  # a new name goes on
+        vggt3.extend(engine.model, scene, tmp_path / "d.jpg", RunOptions("cpu"))
 
 
 def test_what_cannot_grow() -> None:

@@ -281,3 +281,12 @@ def _same_backbone(model: VGGT3, backend: str) -> VGGT3:
     kept = {k: t for k, t in model.state_dict().items() if not names.is_adapter(k)}
     other.load_state_dict(kept, strict=False)
     return other
+
+
+def test_photos_by_name_are_for_the_function() -> None:
+    engine = engine_of(LayerSpec("linear"))
+    scene = map_taken(engine, take(Views.from_list(photos()), 42))
+    with pytest.raises(checks.UsageError, match=r"vggt3\.localize takes photos .*, got 'photos/'"):
+        Localizer(engine, scene).ask("photos/")  # type: ignore[arg-type]
+    with pytest.raises(checks.UsageError, match="in Python overwrite=True"):
+        scene.save(__file__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -224,6 +225,43 @@ def test_damaged_files_are_skipped_and_named(tmp_path: Path) -> None:
         assert why in told[name], told[name]
     line = found.skipped_line()
     assert line is not None and line.startswith("skipped 7 files: ") and "\n" not in line
+
+
+ODD = {"a.jpg": "a folder", "b.jpg": "a link to nothing", "c.jpg": "no regular file"}
+
+
+def odd(folder: Path) -> None:
+    """Entries of a folder that are named like photos, and are no files."""
+    (folder / "a.jpg").mkdir()
+    (folder / "b.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(folder / "c.jpg")
+
+
+def test_what_is_no_file_is_skipped_and_named(tmp_path: Path) -> None:
+    odd(tmp_path)
+    gradient().save(tmp_path / "d.jpg")
+    found = read_photos(tmp_path, long_side=84)
+    assert found.names == ("d.jpg",)
+    told = {path.name: why for path, why in found.skipped}
+    assert told.keys() == ODD.keys()
+    assert all(told[name].startswith(why) for name, why in ODD.items()), told
+    with pytest.raises(DataError, match=r"a\.jpg' must be usable, got a folder"):
+        read_photos(tmp_path, long_side=84, strict=True)
+
+
+def test_headers_tell_what_reading_will_leave_out(tmp_path: Path) -> None:
+    reasons = damaged(tmp_path)
+    odd(tmp_path)
+    gradient().save(tmp_path / "good.jpg")
+    found = reading.peek(tmp_path, 84)
+    assert (56, 84) in found.sizes
+    told = {path.name: why for path, why in found.skipped}
+    known = {**reasons, **ODD}
+    assert told.keys() >= ODD.keys() | {"text.jpg", "empty.jpg", "tiny.png", "bomb.png"}
+    assert all(why.startswith(known[name]) for name, why in told.items()), told
+    assert len(found.sizes) + len(found.skipped) == 11
+    with pytest.raises(DataError, match=r"a\.jpg' must be usable, got a folder"):
+        reading.peek(tmp_path, 84, strict=True)
 
 
 @pytest.mark.parametrize("name", ["cut.jpg", "text.jpg", "empty.jpg", "tiny.png", "bomb.png"])

@@ -76,6 +76,12 @@ def test_names_are_matched_whole_or_by_their_last_part() -> None:
     assert known.matched(["c.jpg", "a.jpg", "d.jpg"]) == ([0, 1], [3, 0])
     assert known.matched(["right/b.jpg", "b.jpg"]) == ([0], [2])  # "b.jpg" could be either
     assert known.matched(["1/a.jpg", "2/a.jpg"]) == ([], [])
+    assert known.ambiguous(["c.jpg", "b.jpg", "d.jpg", "1/a.jpg", "2/a.jpg"]) == [
+        "b.jpg", "1/a.jpg", "2/a.jpg",
+    ]  # fmt: skip
+    assert known.ambiguous(["a.jpg", "left/b.jpg"]) == []
+    twice = ReferenceCameras(Path("x"), ("a.jpg", "a.jpg"), torch.zeros(2, 3, 4))
+    assert (twice.matched(["a.jpg"]), twice.ambiguous(["a.jpg"])) == (([], []), ["a.jpg"])
 
 
 def bad(folder: Path) -> list[tuple[object, str]]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vggt3.checks import DataError, UsageError
 from vggt3.io import find_photos, is_video, read_views
-from vggt3.io.sources import relative_names
+from vggt3.io.sources import relative_names, unusable
 
 
 def picture(path: Path) -> Path:
@@ -26,7 +26,7 @@ def names(paths: list[Path]) -> list[str]:
 def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     for name in ("frame10.jpg", "frame2.jpg", "Frame1.PNG", "notes.md", "._frame2.jpg"):
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "folder").mkdir()
     assert names(find_photos(tmp_path)) == ["Frame1.PNG", "frame2.jpg", "frame10.jpg"]
 
 
@@ -103,6 +103,33 @@ def test_a_misspelt_path_gets_the_nearest(tmp_path: Path) -> None:
         find_photos(tmp_path / "holliday" / "beach")
     with pytest.raises(DataError, match=r"existing file or folder, got '.*zzz'$"):
         find_photos(tmp_path / "zzz")
+
+
+def test_what_is_only_named_like_a_photo_is_found_too(tmp_path: Path) -> None:
+    """So that reading can say that it was left out."""
+    (tmp_path / "a.jpg").mkdir()
+    (tmp_path / "b.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(tmp_path / "c.jpg")
+    picture(tmp_path / "d.jpg")
+    assert names(find_photos(tmp_path)) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert names(find_photos(f"{tmp_path}/*.jpg")) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    told = [unusable(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg", "d.jpg")]
+    assert told == ["a folder, no regular file", "a link to nothing", "no regular file", None]
+
+
+def test_a_link_to_nothing_is_no_misspelling(tmp_path: Path) -> None:
+    (tmp_path / "z.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "dang").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"got '.*z\.jpg', a link to nothing$"):
+        find_photos(tmp_path / "z.jpg")
+    with pytest.raises(DataError, match=r"got '.*dang/z\.jpg': '.*dang' is a link to nothing$"):
+        find_photos(tmp_path / "dang" / "z.jpg")
+
+
+@pytest.mark.parametrize("source", ["", [""]])
+def test_an_empty_name_is_not_this_folder(source: str | list[str]) -> None:
+    with pytest.raises(UsageError, match=r"photos must name a file or folder .*, got ''"):
+        find_photos(source)
 
 
 def test_an_empty_list() -> None:

@@ -55,7 +55,8 @@ def test_a_wrong_word(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], line: str
 ) -> None:
     code = 1 if "nowhere.ckpt" in words else 2
-    assert line in told(capsys, tmp_path, *TINY, *words, code=code)
+    assert line in told(capsys, tmp_path / "out", *TINY, *words, code=code)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,33 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was(
     assert differing(tmp_path / "whole", broken) == [], "what was kept is the state before step 4"
 
 
+@pytest.mark.usefixtures("cheap")
+@pytest.mark.parametrize(("steps", "bad", "shown"), [(1, [0], "nan"), (3, [1, 2], "nan")])
+def test_a_short_fit_without_gradients_is_no_success(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    steps: int,
+    bad: list[int],
+    shown: str,
+) -> None:
+    backward = Fitting.backward
+
+    def breaks(module: Fitting, loss: torch.Tensor) -> None:
+        backward(module, loss)
+        if module.global_step in bad:
+            next(p for p in module.model.parameters() if p.requires_grad).grad[0] = torch.inf
+
+    monkeypatch.setattr(Fitting, "backward", breaks)
+    words = [*TINY, "--attention", "linear", "--trainer.max_steps", str(steps)]
+    assert fit(tmp_path, *words, debug=False) == 1
+    told = capsys.readouterr()
+    assert f"the gradients of steps 1 to {steps} must be finite" in told.err
+    assert f"got {len(bad)} without" in told.err
+    assert f"gradient {shown}" in told.out and "gradient 0.0000" not in told.out
+    assert "written:" not in told.out
+
+
 @pytest.mark.usefixtures("random_steps")
 def test_too_many_steps_without_a_gradient_stop_and_keep_what_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -44,7 +44,7 @@ def gradient(
     rates: Tensor,  # [B, H, N, 3] learning rates of W0, W1, W2
     weights: Weights,
 ) -> Weights:
-    """G = ∂/∂W Σ_t η_t ⟨f(k_t), v_t⟩ summed over the tokens (FACTS section 1, step 6)."""
+    """G = ∂/∂W Σ_t η_t ⟨f(k_t), v_t⟩ summed over the tokens (arXiv 2602.23361)."""
     gate = k @ weights.w0  # [B, H, N, h]
     up = k @ weights.w2
     back = v @ weights.w1.transpose(-1, -2)

@@ -17,7 +17,13 @@ from vggt3.commands.map_scene import (
 )
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
-from vggt3.inference.extend import check_extensible, distance, extend_taken, share_of
+from vggt3.inference.extend import (
+    check_extensible,
+    check_names,
+    distance,
+    extend_taken,
+    share_of,
+)
 from vggt3.inference.mapping import LIMIT, map_taken
 from vggt3.inference.options import RunOptions
 from vggt3.inference.scene_engine import SceneEngine
@@ -47,7 +53,8 @@ def extend(
 
     Args:
         scene: The scene file.
-        more: A folder (not its subfolders), a glob, photos, a text file of paths, or one video.
+        more: A folder (not its subfolders), a glob, photos, a text file of paths, or one video. A
+            photo that has the name of one in the scene is refused.
         output: The scene file to write; by default SCENE itself, with --overwrite.
         overwrite: Replace an earlier scene at OUT.
         compare: The folder of the scene's own photos: map all of them at once, and print how far
@@ -62,6 +69,7 @@ def extend(
     check_scene_path(place, overwrite)
     known = SceneMemory.load(scene)
     check_extensible(known)
+    check_names(known, more)
     loaded = open_for(known, model, run)
     engine = SceneEngine(loaded.model, run)
     long_side = int(known.record.get("long_side") or loaded.model.config.long_side)
@@ -103,5 +111,5 @@ def _own_photos(
 
 
 def _both(old: PhotoSet, new: PhotoSet) -> Taken:
-    """All photos in one scene; names may repeat, nobody asks for them."""
+    """All photos in one scene; frames of two videos may have one name, nobody asks for them."""
     return Taken.of(PhotoSet((*old.photos, *new.photos)))

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+from vggt3 import checks
 from vggt3.commands.map_scene import (
     Rows,
     check_confidence,
@@ -60,11 +61,14 @@ def localize(
         overwrite: Replace earlier results in OUT.
         reference: Known cameras of mapped photos: cameras.json, a COLMAP model's folder, or
             transforms.json. Answers then come in its frame and unit.
-        points: Write the photos' points too, in scene.npz and as points.ply.
+        points: Write the photos' points too, in scene.npz and as points.ply; not with
+            --cameras-only.
         cameras_only: Leave depth out.
         fast_head: Let photos see the map in the camera head, but not the map the photo; for large
             maps many times fewer operations, slightly other poses.
     """
+    apart = "not stand beside --cameras-only, which leaves them out"
+    checks.require(not (points and cameras_only), "--points", apart, "both")
     check_out(output, overwrite, judge=not_answers)
     known = SceneMemory.load(scene)
     aligned = None if reference is None else align(known, read_reference(reference))
@@ -78,14 +82,13 @@ def localize(
         paths = [photo.path for photo in photos.photos]
         with (
             staged(output, overwrite, [scene, *paths], not_answers) as folder,
-            QueryWriter(
-                folder, photos, dense=options.dense, points=points and options.dense
-            ) as writer,
+            QueryWriter(folder, photos, dense=options.dense, points=points) as writer,
         ):
             rows = _run(localizer, photos, writer, aligned, bars)
     notes(photos, loaded)
     told = check_confidence(list(photos.names), rows[1], LEAST)
-    for line in (told, None if aligned is None else aligned.warning()):
+    about = [] if aligned is None else [aligned.unmatched(), aligned.warning()]
+    for line in (told, *about):
         if line:
             print("vggt3: note: " + " ".join(line.split()), file=sys.stderr)
     print_table(str(output), rows[0] + [("model", loaded.description)])

@@ -215,10 +215,18 @@ class CommandParser:
     def _spelled(self, args: Sequence[str]) -> list[str]:
         """``args`` with every long option in the spelling that the parser knows."""
         options_end = list(args).index("--") if "--" in args else len(args)
-        return [
+        found = [
             self._option(word) if n < options_end and word.startswith("--") else word
             for n, word in enumerate(args)
         ]
+        for before, word in zip(["", *found], found, strict=False):
+            name, equals, value = word.partition("=")
+            if not word or (equals and not value and word.startswith("--")):
+                taken = name or (before if before.startswith("-") and "=" not in before else "")
+                places = [a.spelling for a in self._arguments.values() if a.positional]
+                told = "be something ('.' is this folder)"
+                checks.fail(taken or " or ".join(places) or "an argument", told, "''")
+        return found
 
     def _option(self, word: str) -> str:
         name, equals, value = word.partition("=")

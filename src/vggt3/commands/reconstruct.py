@@ -19,7 +19,8 @@ from vggt3.inference.engine import Engine, Outcome
 from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.inference.plan import Plan
 from vggt3.inference.ranks import Crew, joined
-from vggt3.io.photo_set import PhotoSet
+from vggt3.io.photo_set import PhotoSet, skipped_line
+from vggt3.io.photos import peek
 from vggt3.io.scene_writer import SceneOptions, SceneSummary, SceneWriter
 from vggt3.io.shared_reading import names_video, read_photos_shared, read_video_shared
 from vggt3.io.shared_staging import staged_together
@@ -119,23 +120,26 @@ def _plan(work: Work, bars: Bars) -> Plan:
     read = work.read
     plain = read.every is None and read.frames is None
     if plain and not names_video(work.photos):
-        sizes = _peek(work)
-        if sizes:
-            return work.engine.plan_sizes(sizes)
+        found = peek(_source(work), _long_side(work), strict=read.strict)
+        if found.sizes:
+            work.notes.extend(filter(None, [skipped_line(found.skipped)]))
+            return work.engine.plan_sizes(found.sizes)
     return work.engine.plan(_read(work, bars)[0].views())
 
 
-def _peek(work: Work) -> list[tuple[int, int]]:
-    source = work.photos[0] if len(work.photos) == 1 else work.photos
-    return peek_sizes(source, work.read.long_side or work.model.model.config.long_side)
+def _source(work: Work) -> str | list[str]:
+    return work.photos[0] if len(work.photos) == 1 else work.photos
+
+
+def _long_side(work: Work) -> int:
+    return work.read.long_side or work.model.model.config.long_side
 
 
 def _read(work: Work, bars: Bars) -> tuple[PhotoSet, float]:
     """The photos, and the seconds it took. What cannot fit stops before a pixel is read."""
     start = time.perf_counter()
-    source = work.photos[0] if len(work.photos) == 1 else work.photos
-    long_side = work.read.long_side or work.model.model.config.long_side
-    sizes = _peek(work)
+    source, long_side = _source(work), _long_side(work)
+    sizes = peek_sizes(source, long_side)
     if sizes:
         work.engine.plan_sizes(sizes)
     world, strict = work.crew.world, work.read.strict

@@ -38,6 +38,8 @@ class Alignment:
     so this says independently whether it holds."""
     metric: bool
     """Whether that unit is the metre."""
+    ambiguous: tuple[str, ...] = ()
+    """Names of the map's photos that could be several in the reference or in the map."""
 
     def describe(self) -> str:
         """One line for people."""
@@ -47,6 +49,12 @@ class Alignment:
             f"{self.photos} photos, residual {self.residual:.4g}{unit} ({share:.1f} % of their "
             f"extent) and {self.rotation_deg:.1f}°, scale {float(self.similarity.scale):.4g}"
         )
+
+    def unmatched(self) -> str | None:
+        """A line about photos that took no part since their names could be several, or None."""
+        if not self.ambiguous:
+            return None
+        return f"the reference leaves out {_told(self.ambiguous)}"
 
     def warning(self) -> str | None:
         """A line where known and aligned cameras look elsewhere, or None."""
@@ -67,6 +75,7 @@ def align(scene: SceneMemory, reference: ReferenceCameras) -> Alignment:
         DataError: fewer than three photos in common, or centres on one line.
     """
     ours, theirs = reference.matched(scene.names)
+    unclear = tuple(reference.ambiguous(scene.names))
     centres = camera_centres(scene.cameras.camera_from_world.double())
     finite = [n for n, place in enumerate(ours) if bool(centres[place].isfinite().all())]
     ours, theirs = [ours[n] for n in finite], [theirs[n] for n in finite]
@@ -76,7 +85,7 @@ def align(scene: SceneMemory, reference: ReferenceCameras) -> Alignment:
         name,
         "know at least 3 of the map's photos by their names",
         f"{len(ours)} (the map has {', '.join(scene.names[:2])}, …; the reference "
-        f"{', '.join(reference.names[:2])}, …)",
+        f"{', '.join(reference.names[:2])}, …)" + (f"; {_told(unclear)}" if unclear else ""),
         error=checks.DataError,
     )
     source, target = centres[ours], reference.centres[theirs]
@@ -95,5 +104,12 @@ def align(scene: SceneMemory, reference: ReferenceCameras) -> Alignment:
     moved = found.apply_to_cameras(scene.cameras.camera_from_world.double()[ours])
     turned = angles_deg(moved, known).median()
     return Alignment(
-        found, len(ours), float(away), extent_of(known), float(turned), reference.metric
+        found, len(ours), float(away), extent_of(known), float(turned), reference.metric, unclear
     )
+
+
+def _told(ambiguous: tuple[str, ...]) -> str:
+    """How many names are ambiguous, and the first."""
+    several = "s" if len(ambiguous) > 1 else ""
+    such = f"such as '{ambiguous[0]}'" if several else f"'{ambiguous[0]}'"
+    return f"{len(ambiguous)} photo{several} whose names are ambiguous ({such})"

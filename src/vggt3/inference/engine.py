@@ -33,7 +33,7 @@ from vggt3.inference.shelf import Copies, HostMemory, HostShelf
 from vggt3.model.precision import placed
 from vggt3.model.scene import Conduct, Memory, Observer
 from vggt3.model.vggt3 import VGGT3, DenseMaps, Projected
-from vggt3.types import Cameras, DenseView, ViewGroup, Views
+from vggt3.types import PATCH, Cameras, DenseView, ViewGroup, Views
 
 PIXEL_CENTRE = 0.5
 """Of the cameras and points that are handed over (docs/conventions.md)."""
@@ -119,7 +119,17 @@ class Engine:
 
     def plan_sizes(self, sizes: Sequence[tuple[int, int]]) -> Plan:
         """The same for a scene's views of these (height, width), before any is read. Of several
-        ranks that share it evenly, for the one that needs most."""
+        ranks that share it evenly, for the one that needs most.
+
+        Raises:
+            UsageError: no size, or one whose sides are no multiples of the patch.
+            PlanError: they do not fit.
+        """
+        checks.require(bool(sizes), "sizes of views", "be at least one (height, width)", "none")
+        for size in sizes:
+            whole = [side > 0 and side % PATCH == 0 for side in size] == [True, True]
+            told = f"be (height, width) of multiples of {PATCH}, as the model sees it"
+            checks.require(whole, "the size of a view", told, tuple(size))
         worlds = [replace(self.world, rank=rank) for rank in range(self.world.size)]
         shares = [sizes[slice(*world.share(len(sizes)))] for world in worlds]
         return neediest(self._plans(shares, self.options.wishes))

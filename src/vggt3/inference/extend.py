@@ -11,6 +11,7 @@ head runs over the old and new camera tokens, and its answers for the new ones a
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ from vggt3.inference.recall import Familiarity
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
-from vggt3.io.sources import Source
+from vggt3.io.sources import Source, find_photos, is_video, relative_names
 from vggt3.model.scene import Conduct, Memory, Observer, Trunk
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import Cameras, Views
@@ -54,10 +55,12 @@ def extend(
         long_side: of photos in the model; that of the mapped ones if not given.
 
     Raises:
-        InputError: nothing readable, a scene of another model or with a survey, a memory beyond
-            ``limit``.
+        InputError: nothing readable, a photo whose name is in the scene already, a scene of
+            another model or with a survey, a memory beyond ``limit``.
     """
     scene.identity.hold(identity_of(model))
+    if not isinstance(views, Views):
+        check_names(scene, views)
     taken = take(views, long_side or scene.record.get("long_side") or model.config.long_side)
     return extend_taken(SceneEngine(model, options), scene, taken, limit)
 
@@ -126,8 +129,29 @@ def check_extensible(scene: SceneMemory) -> None:
     )
 
 
+def check_names(scene: SceneMemory, source: Source) -> None:
+    """Raise DataError for photos that the scene holds already, by their names, before one is read.
+
+    A video's frames are named by their places in it, and tell nothing.
+    """
+    entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    if any(is_video(entry) for entry in entries):
+        return
+    known = set(scene.names)
+    there = [name for name in relative_names(find_photos(source)) if name in known]
+    more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+    checks.require(
+        not there,
+        "photos to add",
+        "have names that the scene does not know (rename them, or leave them out)",
+        f"'{there[0]}'{more} that it holds already" if there else "",
+        error=checks.DataError,
+    )
+
+
 def _new_names(old: Sequence[str], new: Sequence[str], extension: int) -> list[str]:
-    """The new names, in a folder of their own where one of them is known already."""
+    """The new names, in a folder of their own where one of them is known already: tensors and a
+    video's frames are named by their places. Files are looked at before (:func:`check_names`)."""
     known = set(old)
     return list(new) if not known & set(new) else [f"extension-{extension}/{n}" for n in new]
 

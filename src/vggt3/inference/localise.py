@@ -2,7 +2,7 @@
 
 Photos only read the settled memory. Their cameras come from the camera head over [map's camera
 tokens, one photo's], a sequence for each photo, so that no photo's answer depends on another's
-(FACTS section 3).
+(as in arXiv 2602.23361).
 """
 
 from __future__ import annotations
@@ -141,7 +141,17 @@ class Localizer:
     def ask(
         self, views: Views, observe: Observer = lambda stage, done, total: None
     ) -> Iterator[Answer]:
-        """Answers chunk by chunk, in the order of the groups (B = 1, images on any device)."""
+        """Answers chunk by chunk, in the order of the groups (B = 1, images on any device).
+
+        Raises:
+            UsageError: photos that were not read; :func:`vggt3.localize` reads them.
+            PlanError: the map and one photo do not fit.
+        """
+        told = "be vggt3.Views (vggt3.localize takes photos by name, and reads them)"
+        checks.require(isinstance(views, Views), "views", told, repr(views))
+        return self._in_turn(views, observe)
+
+    def _in_turn(self, views: Views, observe: Observer) -> Iterator[Answer]:
         chunk = self.chunk([group.size for group in views.groups for _ in group.ids])
         groups = views.chunked(chunk).groups
         waiting: _Asked | None = None

@@ -38,12 +38,12 @@ class RunOptions:
     """cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one."""
     precision: str = "auto"
     """fp32, or bf16 (parameters and products); auto is bf16 on CUDA, else fp32."""
-    memory: str = "auto"
+    memory: str | int = "auto"
     """Bytes that the plan may use on the device, such as 20G; auto is a fixed share of all.
     Each process's, where several share a scene."""
     chunk: int | None = None
     """Views worked on at a time; the plan chooses if not given. Changes no result."""
-    host_memory: str = "auto"
+    host_memory: str | int = "auto"
     """Bytes of host memory that the plan may use beside a CUDA device's own (page-locked), such
     as 60G or 0; auto is a fixed share of all."""
     tokens: str = "auto"
@@ -147,8 +147,12 @@ def devices() -> tuple[str, ...]:
     return (*found, "cpu")
 
 
-def parse_bytes(text: str, flag: str = "--memory") -> int:
-    """``"20G"``, ``"1.5 GiB"`` or ``"800M"`` → bytes (binary units)."""
+def parse_bytes(text: str | int, flag: str = "--memory") -> int:
+    """``"20G"``, ``"1.5 GiB"`` or ``"800M"`` → bytes (binary units); a number is bytes already."""
+    if isinstance(text, int):
+        counted = text >= 0 and not isinstance(text, bool)
+        checks.require(counted, flag, "be a size such as 20G, or a number of bytes", text)
+        return text
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if match is None:
         checks.fail(flag, "be a size such as 20G", f"'{text}'")

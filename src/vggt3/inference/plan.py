@@ -18,7 +18,7 @@ from vggt3 import checks
 from vggt3.inference.measure import Scale, Sizes, measure, patches, working_bytes
 from vggt3.inference.options import Wishes, show_bytes
 from vggt3.model.vggt3 import VGGT3
-from vggt3.types import even_pieces
+from vggt3.types import PATCH, even_pieces
 
 CHUNKS = (64, 32, 16, 8), (4, 2, 1)
 """Views at a time: small chunks only where nothing else helps."""
@@ -284,20 +284,26 @@ class _Planner:
             if found is not None:
                 needed = show_bytes(max(plan.host_needed for plan in found))
                 return f"with --host-memory {needed} it would fit"
-        *others, last = self._helpful()
-        return f"give {', '.join(others)}{' or ' if others else ''}{last}"
+        return self._what_helps(wishes, host)
 
-    def _helpful(self) -> Iterator[str]:
-        """What of all else would take less, or allow more."""
-        if int(SLACK * self.scale.weights) <= self.budget:
-            yield SMALLER
-            if self.scale.views > 1:
-                yield "fewer views"
-            if self.scale.unbounded and self.scale.views > 1:
-                yield "a backend with a bounded state"
-        if self.dtype != torch.bfloat16:
-            yield "--precision bf16"
-        yield "more --memory"
+    def _what_helps(self, wishes: Wishes, host: int | None) -> str:
+        """What makes a scene smaller that fits in no way: only what can be enough by itself, and a
+        precision and a backend that take less than these."""
+        shares = [[(PATCH, PATCH)] * share.views for share in self.shares]
+        first: list[Sizes] = [[self.largest], *([] for _ in self.shares[1:])]
+        helps = [
+            (SMALLER, self._would_fit(shares, wishes, host)),
+            ("fewer views", self._would_fit(first, wishes, host)),
+            ("--precision bf16", self.dtype != torch.bfloat16),
+            ("a backend with a bounded state", bool(self.scale.unbounded)),
+        ]
+        names = [name for name, helpful in helps if helpful]
+        return f"give {', '.join(names)}, or more --memory" if names else "give more --memory"
+
+    def _would_fit(self, shares: Sequence[Sizes], wishes: Wishes, host: int | None) -> bool:
+        """Whether other views would fit."""
+        other = _Planner(self.model, shares, self.budget, self.dtype)
+        return other.first_that_fits(wishes, host)[0] is not None
 
 
 def neediest(plans: Iterable[Plan]) -> Plan:

@@ -16,6 +16,7 @@ from vggt3.attention.memory import State
 from vggt3.inference.identity import ModelIdentity
 from vggt3.inference.recall import Familiarity
 from vggt3.io.scene_file import Packed, pack, read_scene_file, write_scene_file
+from vggt3.io.staging import NOT_YET
 from vggt3.model.scene import Memory
 from vggt3.types import Cameras
 
@@ -148,8 +149,7 @@ def check_scene_path(path: str | os.PathLike[str], overwrite: bool) -> Path:
     name = f"scene file '{path}'"
     checks.require(not place.is_dir(), name, "be a file", "a folder")
     if os.path.lexists(place):
-        told = "not exist yet (or pass --overwrite)"
-        checks.require(overwrite, name, told, "an existing file")
+        checks.require(overwrite, name, NOT_YET, "an existing file")
         try:
             read_scene_file(place)
         except checks.DataError as error:

@@ -13,7 +13,14 @@ from PIL import Image, UnidentifiedImageError
 
 from vggt3 import checks
 from vggt3.io.pixels import orientation_of, swaps_sides, to_rgb, upright
-from vggt3.io.sources import PHOTO_EXTENSIONS, existing, find_photos, is_video, relative_names
+from vggt3.io.sources import (
+    PHOTO_EXTENSIONS,
+    existing,
+    find_photos,
+    is_video,
+    relative_names,
+    unusable,
+)
 from vggt3.io.video import frame_name, video_frames
 
 _QUALITY = 95
@@ -128,6 +135,9 @@ def _bare(name: str) -> str:
 
 
 def _checked(name: str, path: Path, size: tuple[int, int]) -> PhotoFile:
+    why = unusable(path)
+    told = "be a readable picture"
+    checks.require(why is None, f"photo '{path}'", told, why, error=checks.DataError)
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
@@ -139,7 +149,7 @@ def _checked(name: str, path: Path, size: tuple[int, int]) -> PhotoFile:
             found = (image.height, image.width)
             found = found[::-1] if swaps_sides(orientation_of(image)) else found
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        checks.fail(f"photo '{path}'", "be a readable picture", error, error=checks.DataError)
+        checks.fail(f"photo '{path}'", told, error, error=checks.DataError)
     if found != tuple(size):
         _fail_size(f"photo '{path}'", size, found)
     ending = "" if _bare(name) != name else path.suffix

@@ -70,10 +70,15 @@ class PhotoSet:
 
     def skipped_line(self) -> str | None:
         """One line about what was skipped, or None where nothing was."""
-        if not self.skipped:
-            return None
-        count = len(self.skipped)
-        return f"skipped {count} file{'s' if count > 1 else ''}: {reasons(self.skipped)}"
+        return skipped_line(self.skipped)
+
+
+def skipped_line(skipped: Sequence[tuple[Path, str]]) -> str | None:
+    """One line about files that cannot be used, each with its reason; None where there are none."""
+    if not skipped:
+        return None
+    count = len(skipped)
+    return f"skipped {count} file{'s' if count > 1 else ''}: {reasons(skipped)}"
 
 
 def reasons(skipped: Sequence[tuple[Path, str]], most: int = 20) -> str:

@@ -20,7 +20,7 @@ from vggt3 import checks
 from vggt3.io.photo_set import Photo, PhotoSet, Progress, reasons
 from vggt3.io.pixels import orientation_of, swaps_sides, to_rgb, upright
 from vggt3.io.resize import SMALLEST_SIDE, checked_long_side, model_size, resized
-from vggt3.io.sources import Source, find_photos, relative_names
+from vggt3.io.sources import Source, find_photos, relative_names, unusable
 from vggt3.types import PATCH
 
 LARGEST_PHOTO = 2 * 89_478_485
@@ -28,6 +28,8 @@ LARGEST_PHOTO = 2 * 89_478_485
 
 MOST_THREADS = 16
 """That decode photos side by side."""
+
+_BOMB = f"more than {LARGEST_PHOTO // 1_000_000} megapixels, a decompression bomb?"
 
 _DECODE_ERRORS = (
     # Every Pillow plugin is a parser of its own, and answers damage in its own way.
@@ -109,23 +111,45 @@ def decode_photos(
     return PhotoSet(tuple(photos), tuple(skipped))
 
 
-def peek_sizes(source: Source, long_side: int, patch: int = PATCH) -> list[tuple[int, int]]:
-    """(height, width) in the model of the photos that ``source`` names, by their headers alone.
+class Peeked(NamedTuple):
+    """What the headers of photos tell."""
 
-    Files that do not open are left out: reading will name them.
+    sizes: list[tuple[int, int]]
+    """(height, width) in the model of those that open."""
+    skipped: list[tuple[Path, str]]
+    """Files that cannot be used, each with its reason. Damage behind a header is not seen."""
+
+
+def peek(source: Source, long_side: int, patch: int = PATCH, *, strict: bool = False) -> Peeked:
+    """The photos that ``source`` names, by their headers alone.
+
+    With ``strict`` the first that cannot be used raises DataError.
     """
-    sizes = []
+    found = Peeked([], [])
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         for path in find_photos(source):
             try:
-                with Image.open(path) as image:
-                    size = (image.height, image.width)
-                    turned = size[::-1] if swaps_sides(orientation_of(image)) else size
-            except _DECODE_ERRORS:
-                continue
-            if min(size) >= SMALLEST_SIDE:
-                sizes.append(model_size(turned, long_side, patch))
-    return sizes
+                size = _header(path)
+            except _DECODE_ERRORS as error:
+                size = _short_reason(error)
+            if not isinstance(size, str):
+                found.sizes.append(model_size(size, long_side, patch))
+            elif strict:
+                checks.fail(f"photo '{path}'", "be usable", size, error=checks.DataError)
+            else:
+                found.skipped.append((path, size))
+    return found
+
+
+def _header(path: Path) -> tuple[int, int] | str:
+    """(height, width) of the photo upright, or why it cannot be used; may raise as decoding."""
+    why = _never_opened(path)
+    if why is not None:
+        return why
+    with Image.open(path) as image:
+        size = (image.height, image.width)
+        turned = size[::-1] if swaps_sides(orientation_of(image)) else size
+    return _unfit(*size[::-1]) or turned
 
 
 def _decoded(
@@ -159,10 +183,6 @@ class _Decoded(NamedTuple):
 def _prepare(path: Path, name: str, *, long_side: int, patch: int) -> Photo | str:
     try:
         decoded = _decode(path, long_side, patch)
-    except UnidentifiedImageError:
-        return "not a picture that Pillow can read"
-    except Image.DecompressionBombError:
-        return f"more than {LARGEST_PHOTO // 1_000_000} megapixels, a decompression bomb?"
     except _DECODE_ERRORS as error:
         return _short_reason(error)
     if isinstance(decoded, str):
@@ -178,14 +198,14 @@ def _prepare(path: Path, name: str, *, long_side: int, patch: int) -> Photo | st
 
 def _decode(path: Path, long_side: int, patch: int) -> _Decoded | str:
     """The photo, or why it cannot be used; a damaged file raises one of _DECODE_ERRORS."""
-    if path.stat().st_size == 0:
-        return "empty file"
+    why = _never_opened(path)
+    if why is not None:
+        return why
     with Image.open(path) as image:
         width, height = image.size
-        if width * height > LARGEST_PHOTO:
-            raise Image.DecompressionBombError
-        if min(width, height) < SMALLEST_SIDE:
-            return f"{height}×{width} pixels, less than {SMALLEST_SIDE} on a side"
+        why = _unfit(width, height)
+        if why is not None:
+            return why
         # A JPEG can be decoded at a half, a quarter or an eighth; twice the wanted size is kept.
         rows, columns = model_size((height, width), long_side, patch)
         draft = image.draft(None, (2 * columns, 2 * rows))
@@ -196,7 +216,25 @@ def _decode(path: Path, long_side: int, patch: int) -> _Decoded | str:
         return _Decoded(to_rgb(image), box, orientation_of(image), (height, width))
 
 
+def _never_opened(path: Path) -> str | None:
+    """Why a file cannot be a photo, seen from outside; a pipe would never end."""
+    return unusable(path) or ("empty file" if path.stat().st_size == 0 else None)
+
+
+def _unfit(width: int, height: int) -> str | None:
+    """Why a picture of so many pixels cannot be used, or None."""
+    if width * height > LARGEST_PHOTO:
+        return _BOMB
+    if min(width, height) < SMALLEST_SIDE:
+        return f"{height}×{width} pixels, less than {SMALLEST_SIDE} on a side"
+    return None
+
+
 def _short_reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture that Pillow can read"
+    if isinstance(error, Image.DecompressionBombError):
+        return _BOMB
     if isinstance(error, MemoryError):
         return "does not fit in memory"
     if isinstance(error, OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,13 @@ class ReferenceCameras:
         A photo is found by its whole name, or by the last part of it where that is unique in
         both lists.
         """
-        pairs = _pairs(list(names), list(self.names))
+        pairs, _ = _pairs(names, self.names)
         return [a for a, _ in pairs], [b for _, b in pairs]
+
+    def ambiguous(self, names: Sequence[str]) -> list[str]:
+        """Those of ``names`` that this file may mean, but that could be several photos, here or
+        there: they are not matched."""
+        return _pairs(names, self.names)[1]
 
 
 def read_reference(path: str | Path) -> ReferenceCameras:
@@ -140,25 +146,27 @@ def _json(path: Path) -> Any:
         _refuse(path, "be JSON", error)
 
 
-def _pairs(ours: list[str], theirs: list[str]) -> list[tuple[int, int]]:
+def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> tuple[list[tuple[int, int]], list[str]]:
+    """Places of the photos that both have, and the names of ours that could be several."""
     whole = {name: n for n, name in enumerate(theirs)}
-    last: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    for n, name in enumerate(theirs):
-        part = Path(name).name
-        last[part], counts[part] = n, counts.get(part, 0) + 1
-    mine: dict[str, int] = {}
-    for name in ours:
-        part = Path(name).name
-        mine[part] = mine.get(part, 0) + 1
-    pairs = []
+    last = {Path(name).name: n for n, name in enumerate(theirs)}
+    there, here = Counter(theirs), Counter(ours)
+    ends_there = Counter(Path(name).name for name in theirs)
+    ends_here = Counter(Path(name).name for name in ours)
+    pairs, unclear = [], []
     for n, name in enumerate(ours):
         part = Path(name).name
-        alone = counts.get(part) == 1 and mine[part] == 1
-        place = whole.get(name, last[part] if alone else None)
-        if place is not None:
+        if name in whole:
+            alone, place = there[name] == 1 and here[name] == 1, whole[name]
+        elif part in last:
+            alone, place = ends_there[part] == 1 and ends_here[part] == 1, last[part]
+        else:
+            continue
+        if alone:
             pairs.append((n, place))
-    return pairs
+        else:
+            unclear.append(name)
+    return pairs, unclear
 
 
 def _refuse(path: str | Path, wanted: str, got: object) -> NoReturn:

@@ -67,7 +67,8 @@ def find_photos(source: Source) -> list[Path]:
     A folder gives the photos directly inside it and a glob the photos it matches, both in
     natural order (``frame2`` before ``frame10``, hidden files left out); a text file
     (``.txt .lst .list``) gives one path a line, relative to itself, lines starting with ``#``
-    left out; anything else is taken as a photo. A list gives all of its entries in turn.
+    left out; anything else is taken as a photo. A list gives all of its entries in turn. What is
+    named like a photo and is none (a folder, a link to nothing) is among them: reading says so.
     Raises :class:`~vggt3.checks.DataError` where nothing is found.
     """
     entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
@@ -81,10 +82,10 @@ def find_photos(source: Source) -> list[Path]:
 
 def existing(path: str | os.PathLike[str], named_by: str = "photos") -> Path:
     """``path`` if it exists; else DataError, with the nearest spelling beside it if any."""
+    checks.require(bool(os.fspath(path)), named_by, "name a file or folder ('.' is this one)", "''")
     place = Path(path).expanduser()
     if not place.exists():
-        close = _nearest_path(place)
-        hint = f" (did you mean '{close}'?)" if close else ""
+        hint = _hint(place)
         checks.fail(
             named_by,
             "name an existing file or folder",
@@ -92,6 +93,15 @@ def existing(path: str | os.PathLike[str], named_by: str = "photos") -> Path:
             error=checks.DataError,
         )
     return place
+
+
+def unusable(path: Path) -> str | None:
+    """Why ``path`` cannot hold a photo, whatever is in it, or None: such a thing is not opened."""
+    if not path.exists():
+        return "a link to nothing" if path.is_symlink() else "no such file"
+    if path.is_dir():
+        return "a folder, no regular file"
+    return None if path.is_file() else "no regular file"
 
 
 def relative_names(paths: Sequence[Path]) -> list[str]:
@@ -129,21 +139,20 @@ def _find_one(entry: str | os.PathLike[str]) -> list[Path]:
 
 def _from_folder(folder: Path) -> list[Path]:
     try:
-        files = [path for path in folder.iterdir() if path.is_file()]
+        entries = list(folder.iterdir())
     except OSError as error:
         checks.fail(str(folder), "be a readable folder", error.strerror, error=checks.DataError)
-    photos = _photos_among(files)
+    photos = _photos_among(entries)
     if not photos:
-        _fail_empty(f"folder '{folder}'", files, _subfolders_with_photos(folder))
+        _fail_empty(f"folder '{folder}'", entries, _subfolders_with_photos(folder))
     return photos
 
 
 def _from_glob(pattern: str) -> list[Path]:
     matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
-    files = [path for path in matches if path.is_file()]
-    photos = _photos_among(files)
+    photos = _photos_among(matches)
     if not photos:
-        _fail_empty(f"pattern '{pattern}'", files, [])
+        _fail_empty(f"pattern '{pattern}'", matches, [])
     return photos
 
 
@@ -173,10 +182,10 @@ def _from_list(listing: Path) -> list[Path]:
     return photos
 
 
-def _photos_among(files: Iterable[Path]) -> list[Path]:
+def _photos_among(entries: Iterable[Path]) -> list[Path]:
     chosen = [
         path
-        for path in files
+        for path in entries
         if path.suffix.lower() in PHOTO_EXTENSIONS and not path.name.startswith(".")
     ]
     return sorted(chosen, key=natural_key)
@@ -189,7 +198,8 @@ def _subfolders_with_photos(folder: Path) -> list[Path]:
     return [path for path in readable if _photos_among(path.iterdir())]
 
 
-def _fail_empty(what: str, files: Sequence[Path], elsewhere: Sequence[Path]) -> None:
+def _fail_empty(what: str, entries: Sequence[Path], elsewhere: Sequence[Path]) -> None:
+    files = [path for path in entries if path.is_file()]
     kinds = Counter(path.suffix.lower() or "without extension" for path in files)
     got = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "no file"
     if elsewhere:
@@ -204,11 +214,14 @@ def _fail_empty(what: str, files: Sequence[Path], elsewhere: Sequence[Path]) -> 
     )
 
 
-def _nearest_path(path: Path) -> Path | None:
-    """The existing path most like ``path``: its first missing part respelled, if one is close."""
+def _hint(path: Path) -> str:
+    """What may be behind a path that does not exist: its first missing part is a link to nothing,
+    or is spelled much like something that exists."""
     missing = [part for part in (path, *path.parents) if not part.exists()]
     first = missing[-1] if missing else path
+    if first.is_symlink():
+        return ", a link to nothing" if first == path else f": '{first}' is a link to nothing"
     if not first.parent.is_dir() or not os.access(first.parent, os.R_OK):
-        return None
+        return ""
     close = checks.nearest(first.name, sorted(entry.name for entry in first.parent.iterdir()))
-    return first.parent / close if close else None
+    return f" (did you mean '{first.parent / close}'?)" if close else ""

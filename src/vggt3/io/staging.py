@@ -18,6 +18,9 @@ ANSWER_FILES = ("cameras.json", "scene.npz", "points.ply")
 CONFIDENCE = "confidence"
 """Key of each localised photo in cameras.json, which no reconstructed one has."""
 
+NOT_YET = "not exist yet (or pass --overwrite; in Python overwrite=True)"
+"""What is wanted of a place to write to."""
+
 Judge = Callable[[Path], str | None]
 """Why a folder that is not empty must not be replaced; None if it may."""
 
@@ -118,8 +121,7 @@ def check_file(out: str | os.PathLike[str], overwrite: bool, magic: bytes) -> Pa
     place = Path(os.path.realpath(Path(out).expanduser()))
     if os.path.lexists(place):
         checks.require(place.is_file(), f"OUT '{out}'", "be a file", "a folder")
-        wanted = "not exist yet (or pass --overwrite)"
-        checks.require(overwrite, f"OUT '{out}'", wanted, "an existing file")
+        checks.require(overwrite, f"OUT '{out}'", NOT_YET, "an existing file")
         with place.open("rb") as file:
             same = file.read(len(magic)) == magic
         wanted = f"be a {place.suffix} file to be overwritten"
@@ -154,9 +156,7 @@ def check_out(
     place = Path(os.path.realpath(Path(out).expanduser()))
     if os.path.lexists(place):
         checks.require(place.is_dir(), f"OUT '{out}'", "be a folder", "a file")
-        checks.require(
-            overwrite, f"OUT '{out}'", "not exist yet (or pass --overwrite)", "an existing folder"
-        )
+        checks.require(overwrite, f"OUT '{out}'", NOT_YET, "an existing folder")
         reason = _why_not_ours(place, keep, judge)
         if reason:
             wanted = "hold earlier results of this command to be overwritten"

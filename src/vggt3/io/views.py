@@ -16,11 +16,14 @@ from vggt3.types import PATCH
 
 
 def peek_sizes(source: Source, long_side: int) -> list[tuple[int, int]]:
-    """(height, width) of the views to come, before a pixel is read; a video counts as one."""
+    """(height, width) of the views to come, before a pixel is read; a video counts as one.
+
+    Files that do not open are left out: reading will name them.
+    """
     entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     if any(is_video(entry) for entry in entries):
         return [model_size((9, 16), long_side)]
-    return photo_files.peek_sizes(source, long_side)
+    return photo_files.peek(source, long_side).sizes
 
 
 def read_views(

@@ -1,4 +1,4 @@
-"""How far a predicted cloud is from the true one (FACTS section 4, point maps).
+"""How far a predicted cloud is from the true one (point maps, as in arXiv 2602.23361).
 
 Distances go both ways: accuracy from the prediction to the truth, completeness back; CD is the
 mean of the two, NC the mean |cos| between the normals of matched points, both ways.

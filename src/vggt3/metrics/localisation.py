@@ -1,4 +1,4 @@
-"""How far queries' poses are from the truth in the map's metric frame (FACTS section 4)."""
+"""How far queries' poses are from the truth in the map's metric frame."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How far predicted cameras are from the truth.
 
-Poses are scored on all pairs i < j of a scene (FACTS section 4): the angle between relative
+Poses are scored on all pairs i < j of a scene: the angle between relative
 rotations, and the angle between directions of relative translation with its sign left open.
 """
 

@@ -1,4 +1,4 @@
-"""How far a predicted camera path is from the true one (FACTS section 4, pose).
+"""How far a predicted camera path is from the true one (ATE and RPE).
 
 ATE: root mean square distance of camera centres after the best similarity (Umeyama). RPE: root
 mean square error of the motion from each frame to the next, its translation after the same

@@ -1,4 +1,4 @@
-"""Depth of a video after one scale, or scale and shift, a sequence (FACTS section 4).
+"""Depth of a video after one scale, or scale and shift, a sequence.
 
 The fit is L1: the scale (and shift) that minimise Σ|s·predicted + t − true| over all valid pixels
 of the sequence, by iteratively reweighted least squares. All in float64.

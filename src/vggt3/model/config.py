@@ -24,7 +24,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of a whole model (FACTS section 2 for ``vggt_1b``)."""
+    """Sizes of a whole model (of ``vggt_1b`` as published)."""
 
     preset: str
     """Name the sizes go by in files and messages."""

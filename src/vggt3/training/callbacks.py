@@ -65,7 +65,7 @@ class Report(Callback):
     """Prints a line of losses every few steps, and one of scores after each validation.
 
     Where more than a tenth of the steps had no finite gradient, the run ends with
-    :class:`NotFinite`.
+    :class:`NotFinite`; they are looked at ten at a time at the least, and at the end.
     """
 
     def __init__(self, every: int = 50, file: Path | None = None) -> None:
@@ -73,14 +73,14 @@ class Report(Callback):
         self.scenes = self.views = 0
         self._since = self._begun = time.monotonic()
         self._scenes_since = 0
-        self._looked = self._last = self._skipped = 0
+        self._first = self._looked = self._last = self._skipped = 0
         self.validated: int | None = None
         """The step of the last validation."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
         self._since = self._begun = time.monotonic()
-        self._looked = self._last = trainer.global_step
+        self._first = self._looked = self._last = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any
@@ -95,9 +95,15 @@ class Report(Callback):
             return
         final = trainer.should_stop or trainer.global_step == trainer.max_steps
         if trainer.global_step % self.every == 0 or final:
-            self.report(trainer, pl_module)
+            self.report(trainer, pl_module, final)
 
-    def report(self, trainer: Trainer, module: Training) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at what is left, however the run came to its end."""
+        assert isinstance(pl_module, Training)
+        if trainer.global_step > self._last:
+            self.report(trainer, pl_module, True)
+
+    def report(self, trainer: Trainer, module: Training, final: bool = False) -> None:
         """Print the means since the last report.
 
         Raises:
@@ -105,7 +111,7 @@ class Report(Callback):
         """
         means = module.report()
         if not trainer.is_global_zero:
-            self._heed(means.get("skipped", 0.0), trainer.global_step)
+            self._heed(means.get("skipped", 0.0), trainer.global_step, final)
             return
         for logger in trainer.loggers:
             logger.log_metrics({f"train/{k}": v for k, v in means.items()}, trainer.global_step)
@@ -117,13 +123,14 @@ class Report(Callback):
         speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         text = f"{self.scenes} scenes  {speed}/s  lr {lr:.2e}  {terms}"
         self.tell(f"step {trainer.global_step}  {now - self._begun:.0f} s  {text}", means)
-        self._heed(means.get("skipped", 0.0), trainer.global_step)
+        self._heed(means.get("skipped", 0.0), trainer.global_step, final)
 
-    def _heed(self, skipped: float, step: int) -> None:
-        """Stop where too many steps were left out."""
+    def _heed(self, skipped: float, step: int, final: bool) -> None:
+        """Stop where too many steps were left out; at the end of a short run, of those it had."""
         self._skipped += round(skipped * (step - self._last))
         self._last = step
-        looked_at = max(LOOKED_AT, step - self._looked)
+        least = min(LOOKED_AT, step - self._first) if final else LOOKED_AT
+        looked_at = max(least, step - self._looked)
         checks.require(
             self._skipped <= MOST_SKIPPED * looked_at,
             f"the gradients of steps {self._looked + 1} to {step}",

@@ -291,12 +291,14 @@ class FitCLI(LightningCLI):
         return {**kept, "logger": loggers}
 
     def check_output(self) -> None:
-        """Refuse to write over an earlier fit by accident.
+        """Refuse a fit of no steps, and to write over an earlier fit by accident.
 
         Raises:
-            UsageError: there is a checkpoint or a trained file, and nothing says to go on or to
-                replace it.
+            UsageError: no steps; there is a checkpoint or a trained file, and nothing says to go
+                on or to replace it.
         """
+        steps, told = self.trainer.max_steps, "be above 0, or -1 for no end"
+        checks.require(steps != 0, "--trainer.max_steps", told, steps)
         last = self.files.last()
         fresh = self.resumed is None and not self.config_init.overwrite
         there = [path.name for path in self.files.all(self.model) if path.exists()]
@@ -357,8 +359,6 @@ class FitCLI(LightningCLI):
         if self.scenes.recipes is None and self.scenes.rounded != tuple(self.scenes.size):
             self.lines.say(f"--data.size {self.scenes.size} rounded to {self.scenes.rounded}")
         steps = self.trainer.max_steps
-        told = "be above 0, or -1 for no end"
-        checks.require(steps != 0, "--trainer.max_steps", told, steps)
         if self.resumed is not None:
             done, ahead = self.resumed.step, f"of {steps}" if steps > 0 else "without an end"
             left = "nothing is left to do" if 0 < steps <= done else f"goes on, {ahead}"

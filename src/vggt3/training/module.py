@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -268,12 +269,16 @@ class Training(LightningModule):
             self.seen_times[name] = self.seen_times.get(name, 0) + 1
 
     def report(self) -> dict[str, float]:
-        """Means since the last report; waits for the device once."""
+        """Means since the last report, that of gradients over the finite ones; waits once for the
+        device."""
         if not self.seen:
             return {}
         sums = torch.stack([value.float() for value in self.seen.values()]).tolist()
         pairs = zip(self.seen, sums, strict=True)
         found = {name: total / self.seen_times[name] for name, total in pairs}
+        if "gradient" in found:  # of the steps that had one, nan where none had
+            share = 1 - found.get("skipped", 0.0)
+            found["gradient"] = found["gradient"] / share if share > 0 else math.nan
         self.seen, self.seen_times = {}, {}
         return found
 

@@ -21,7 +21,7 @@ METHODS = ("adamw", "muon")
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """How the weights move (FACTS section 1; ``lr`` for an adapter)."""
+    """How the weights move (as in arXiv 2602.23361; ``lr`` for an adapter)."""
 
     method: str = "adamw"
     """adamw, or muon: Muon for the matrices, each step as long as AdamW's, AdamW for the rest."""
