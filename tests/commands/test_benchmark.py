@@ -77,8 +77,27 @@ def test_ctrl_c_keeps_what_is_done(
     monkeypatch.setattr(Benchmark, "_row", once)
     out = tmp_path / "rows.jsonl"
     assert run(*TINY, "--attention", "linear", "-o", out) == 130
-    assert f"interrupted, 1 rows are kept in {out}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "1/2 linear, 1 view of 28×42: " in told
+    assert told.endswith(f"interrupted; 1 row is kept in {out}\n")
     assert len(out.read_text().splitlines()) == 1
+    assert run(*TINY, "--attention", "linear", "-o", out) == 130
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("1 row is there already (commit") and "repeats it)" in told[0]
+    assert told[1].startswith("1 row to measure, about")
+
+
+def test_ctrl_c_before_the_first_row(
+    tmp_path: Path, capsys: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Benchmark, "_row", stop)
+    out = tmp_path / "rows.jsonl"
+    assert run(*TINY, "--attention", "linear", "-o", out) == 130
+    assert capsys.readouterr().err.endswith("vggt3: interrupted, no row is measured yet\n")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -95,17 +114,29 @@ def test_ctrl_c_keeps_what_is_done(
         (("-o", "none/rows.jsonl"), 2, "be in a folder that can be written"),
         (("--compare", "none.jsonl"), 1, "'none.jsonl' must be JSON lines of a benchmark"),
         (("--compare", "OTHER"), 1, "line 1 must be a row with"),
-        (("--plot", "none/plot.png"), 2, "--plot 'none/plot.png' must be a file in a folder"),
+        (("--plot", "none/plot.png"), 2, "--plot 'none/plot.png' must be in a folder"),
+        (("-o", "/proc/rows.jsonl"), 2, "OUT '/proc/rows.jsonl' must be in a folder that can"),
+        (("--plot", "/proc/plot.png"), 2, "--plot '/proc/plot.png' must be in a folder that can"),
+        (("--plot", "FOLDER.png"), 2, "must be a file, got a folder"),
         (("--plot", "plot.pdf"), 2, "--plot must end in .png"),
     ],
 )
 def test_bad_input_gets_one_line(
-    words: tuple[str, ...], code: int, message: str, tmp_path: Path, capsys: Told
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    capsys: Told,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text('{"format": "vggt3 exam 1"}\n')
+    (tmp_path / "FOLDER.png").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "matmul_rate", None)  # said before anything is measured
     named = [str(other) if word == "OTHER" else word for word in words]
     assert run(*TINY[:4], *named) == code
     told = capsys.readouterr().err.strip()
     assert message in told and told.count("\n") == 0, told
     assert other.read_text() == '{"format": "vggt3 exam 1"}\n'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["FOLDER.png", "other.jsonl"]

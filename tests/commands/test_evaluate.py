@@ -70,7 +70,7 @@ def test_markdown(
 
 def test_the_file_says_where_it_comes_from(runs: tuple[Path, Path]) -> None:
     content = json.loads(runs[0].read_text())
-    origin, about = content["origin"], content["about"]
+    (origin,), about = content["origins"], content["about"]
     assert origin["version"] and "tiny with random weights" in origin["model"]
     assert about["attention"][0].startswith("0-3: ttt_shortconv")
     (row,) = content["sets"]["v8"]
@@ -84,6 +84,19 @@ def test_two_runs_are_compared(runs: tuple[Path, Path], capsys: pytest.CaptureFi
     assert lines[2].startswith("| v8 | 1 | AUC@30 % |") and lines[2].endswith("| too few |")
     assert run("compare", runs[0], runs[0]) == 0
     assert "yes" not in capsys.readouterr().out
+
+
+def test_scenes_that_are_there_are_not_drawn_and_said(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, drawn = tmp_path / "run.json", tmp_path / "drawn"
+    words = (*TINY[:-2], "--points", "depth", "--pictures", drawn)
+    cache = ("--cache", runs[0].parent / "cache")
+    assert run("rooms-v1", *words, *cache, "-o", out) == 0
+    assert "drawn" not in capsys.readouterr().err and len(list(drawn.iterdir())) == 1
+    assert run("rooms-v1", *words, *cache, "-o", out) == 0
+    told = f"1 of 1 scene scored already in '{out}' and not drawn: leave -o out"
+    assert told in capsys.readouterr().err
 
 
 def test_ctrl_c_keeps_what_is_done(
@@ -109,6 +122,7 @@ def test_ctrl_c_keeps_what_is_done(
         (("rooms-v1", "--attention.sweps", "1"), 2, "did you mean 'sweeps'"),
         (("rooms-v1", "--cache", __file__), 2, "--cache"),
         (("rooms-v1", "-o", "none/run.json"), 2, "be in a folder that can be written"),
+        (("rooms-v1", "-o", "/proc/run.json"), 2, "be in a folder that can be written"),
         (("rooms-v1", "-o", "OTHER"), 2, "be of the same backbone"),
         (("rooms-v2",), 2, "did you mean 'rooms-v1'"),
         (("compare", "none.json", "none.json"), 1, "must be the file of an exam, got No such file"),

@@ -24,6 +24,7 @@ from vggt3.evaluation.examine import (
 from vggt3.evaluation.pictures import Pictures
 from vggt3.evaluation.record import Record, Row, compare, open_record, read_record
 from vggt3.evaluation.rooms import Exam, read_exam
+from vggt3.evaluation.tables import origin
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions
@@ -52,9 +53,14 @@ Sit = Callable[..., Examination]
 
 @pytest.fixture(scope="module")
 def sit() -> Sit:
-    def made(output: Path | None = None, model: Engine | None = None, **options: object):  # type: ignore[no-untyped-def]
+    def made(  # type: ignore[no-untyped-def]
+        output: Path | None = None,
+        model: Engine | None = None,
+        command: str = "a test",
+        **options: object,
+    ):
         chosen = ExamOptions(**options)  # type: ignore[arg-type]
-        return Examination(model or engine(), chosen, small(), output, {"command": "a test"})
+        return Examination(model or engine(), chosen, small(), output, {"command": command})
 
     return made
 
@@ -68,7 +74,9 @@ def test_rows_and_file(sit: Sit, tmp_path: Path) -> None:
     assert row.scores["cd"] > 0 and row.scores["cd head"] > 0 and 0 < row.scores["nc"] <= 1
     content = json.loads(path.read_text())
     assert content["about"]["canonical"] and content["about"]["exam"].startswith("rooms-v1 ")
-    assert content["origin"]["command"] == "a test" and len(content["about"]["tensors"]) == 64
+    assert [origin["command"] for origin in content["origins"]] == ["a test"]
+    assert {row["origin"] for rows in content["sets"].values() for row in rows} == {0}
+    assert len(content["about"]["tensors"]) == 64
     mean = content["summary"]["v8"]["auc@30"]
     values = [row.scores["auc@30"] for row in record.of("v8").values()]
     assert mean["mean"] == pytest.approx(sum(values) / 2, abs=1e-6) and mean["scenes"] == 2
@@ -89,12 +97,54 @@ def test_a_run_is_gone_on_with(sit: Sit, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(examine, "predict", lambda *x: asked.append(x[1].index) or plain(*x))
     whole = sit(path, scenes=3).run()
     assert len(asked) == 2 and len(whole.rows) == 3
+    before = path.read_bytes()
     sit(path, scenes=3).run()
-    assert len(asked) == 2
-    fresh = sit(scenes=3).run()
-    for key, row in fresh.rows.items():
-        kept = whole.rows[key].scores
-        assert row.scores == pytest.approx(kept, abs=2e-6, nan_ok=True)
+    assert len(asked) == 2 and path.read_bytes() == before
+    sit(tmp_path / "fresh.json", scenes=3).run()
+    stopped, fresh = (json.loads(p.read_text()) for p in (path, tmp_path / "fresh.json"))
+    assert stopped["summary"] == fresh["summary"], "the same bits, stopped or not"
+    pairs = zip(stopped["sets"]["v8"], fresh["sets"]["v8"], strict=True)
+    assert all(a["scores"] == b["scores"] and a["trivial"] == b["trivial"] for a, b in pairs)
+
+
+def test_every_row_keeps_the_run_that_computed_it(sit: Sit, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    sit(path, command="first", scenes=1, points="none").run()
+    sit(path, command="only looks", scenes=1, points="none").run()
+    sit(path, command="second", set="v24", scenes=1, points="none").run()
+    sit(path, command="third", scenes=3, points="none").run()
+    content = json.loads(path.read_text())
+    assert [one["command"] for one in content["origins"]] == ["first", "second", "third"]
+    numbers = {name: [row["origin"] for row in rows] for name, rows in content["sets"].items()}
+    assert numbers == {"v8": [0, 2, 2], "v24": [1]}
+    record = read_record(path)
+    told = origin(record)
+    assert told[:3] == [
+        "command of 1 scene: first",
+        "command of 1 scene: second",
+        "command of 2 scenes: third",
+    ]
+    assert sum(line.startswith("commit: ") for line in told) == 1, "all three have one"
+    part = record.only([task for task in record.rows if task[0] == "v24"])
+    assert origin(part)[0] == "command: second"
+
+
+def test_files_with_one_origin_are_read_and_gone_on_with(sit: Sit, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    sit(path, command="old", scenes=2, points="none").run()
+    content = json.loads(path.read_text())
+    content["origin"] = content.pop("origins")[0]
+    for row in content["sets"]["v8"]:
+        row.pop("origin")
+    path.write_text(json.dumps(content))
+    sit(path, command="new", scenes=3, points="none").run()
+    content = json.loads(path.read_text())
+    assert [one["command"] for one in content["origins"]] == ["old", "new"]
+    assert [row["origin"] for row in content["sets"]["v8"]] == [0, 0, 1]
+    content["sets"]["v8"][0]["origin"] = 2
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="must be the file of an exam, got no 2"):
+        sit(path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,9 +60,22 @@ def test_only_scenes_with_a_good_map_count() -> None:
     # Medians of three: 2.8 / 2 and 0.22 / 0.2; of two, the means: 1.95 / 1.5 and 0.18 / 0.15.
     assert told["queries' rotation error over the map's"] == ["1.400", "1.300"]
     assert told["queries' translation error over the map's"] == ["1.100", "1.200"]
-    assert told["both at most 1.5"] == ["holds", "holds"]
-    assert verdict(record(replace(GOOD, query_translation_m=0.16)))[1][-1][1:] == ["missed"] * 2
-    assert verdict(record(BAD))[1][-1][1:] == ["missed", "–"]
+    assert told["both at most 1.5"] == ["–", "holds"], "only scenes that count are judged"
+    ends = [
+        verdict(record(row))[1][-1][1:]
+        for row in (
+            replace(GOOD, query_translation_m=0.16),
+            BAD,
+            replace(GOOD, map_auc=49.9),  # would hold, and does not count
+            replace(GOOD, map_translation_m=math.nan, query_translation_m=math.nan),
+        )
+    ]
+    assert ends == [
+        ["–", "missed"],
+        ["–", "– (no scene counts)"],
+        ["–", "– (no scene counts)"],
+        ["–", "– (no median of both)"],
+    ]
 
 
 def test_ratios_are_paired_by_scene() -> None:
@@ -112,15 +126,22 @@ def test_as_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(localisation_exam, "read_exam", small)
+    monkeypatch.setenv("COLUMNS", "80")
     out = tmp_path / "run.json"
     words = ("evaluate", NAME, "--preset", "tiny", "--device", "cpu", "--scenes", "1", "-o")
     assert cli.main([*words, str(out)]) == 0
     told = capsys.readouterr()
     for text in ("both at most 1.5", "paired by scene", "[one scene]", "tensors SHA-256"):
         assert text in told.out, text
+    table = told.out[told.out.index("by scene: ") :].splitlines()
+    heads = re.findall(r"[^\s│┃]+", "\n".join(table[2:4]))
+    assert "scene" in heads and max(map(len, heads)) < 7, "whole words at 80 columns"
+    assert {"map", "query", "ratio", "AUC", "°", "m", "conf."} <= set(heads)
     assert "weights are random" in told.err
     assert json.loads(out.read_text())["summary"][NAME]["rotation ratio"]["scenes"] == 1
     assert cli.main([*words, str(out), "--markdown"]) == 0  # nothing is computed again
-    assert "| paired by scene | mean [95 % interval] | median | scenes |" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "| paired by scene | mean [95 % interval] | median | scenes |" in told.out
+    assert "| scene | map views' AUC@30 % | map views' rotation error, median ° |" in told.out
     assert cli.main(["evaluate", "compare", str(out), str(out), "--markdown"]) == 0
     assert "queries' rotation error over the map's" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import pytest
 from vggt3.checks import DataError, UsageError
 from vggt3.io import check_out, staged
 from vggt3.io import staging as staging_module
-from vggt3.io.staging import staged_file
+from vggt3.io.staging import check_writable, staged_file
 
 
 def scene(folder: Path, word: str, pose_kind: str = "estimated") -> Path:
@@ -209,3 +209,17 @@ def test_a_file_of_another_kind_or_that_came_meanwhile_is_kept(tmp_path: Path) -
         late.write_bytes(b"another")
     assert late.read_bytes() == b"another"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.glb", "late.glb"]
+
+
+def test_a_file_that_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    there = tmp_path / "there.txt"
+    there.write_text("mine")
+    for path in (there, tmp_path / "new.txt"):
+        check_writable(path, "OUT")
+    assert there.read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["there.txt"]
+    with pytest.raises(
+        UsageError, match="OUT must be in a folder that can be written, got '/proc'"
+    ):
+        check_writable(Path("/proc/new.txt"), "OUT")
+    with pytest.raises(UsageError, match="OUT must be a file that can be written, got "):
+        check_writable(tmp_path, "OUT")

@@ -10,7 +10,8 @@ from tests.test_docs import ROOT, blocks, commands
 from vggt3 import cli
 from vggt3.checks import UsageError
 from vggt3.training import cli as training_cli
-from vggt3.training.cli import ABOUT, FitCLI
+from vggt3.training.cli import FitCLI
+from vggt3.training.defaults import ABOUT
 from vggt3.training.settings import Names, spelled
 
 PAGE = (ROOT / "docs" / "training.md").read_text("utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from vggt3.evaluation.benchmark.plot import draw
 from vggt3.evaluation.benchmark.rows import OURS, Row, Series
 from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.inference.ranks import joined
+from vggt3.io.staging import check_writable
 
 STAGES = ("encode", "layers", "cameras", "heads")
 Say = Callable[[str], None]
@@ -72,16 +72,17 @@ def _run(work: Benchmark, *, quiet: bool) -> None:
     try:
         _measure(work, say)
     except KeyboardInterrupt:
-        kept = f", {len(work.rows)} rows are kept in {work.output}" if work.output else ""
-        say(f"vggt3: interrupted{kept}")
+        kept = f"; {_rows(len(work.rows))} kept in {work.output}" if work.output else ""
+        say(f"vggt3: interrupted{kept if work.rows else ', no row is measured yet'}")
         raise SystemExit(130) from None
 
 
 def _check_plot(plot: Path) -> None:
-    folder = plot.resolve().parent
-    fits = folder.is_dir() and os.access(folder, os.W_OK) and not plot.is_dir()
-    checks.require(fits, f"--plot '{plot}'", "be a file in a folder that can be written", folder)
+    name = f"--plot '{plot}'"
     checks.require(plot.suffix.lower() == ".png", "--plot", "end in .png", f"'{plot}'")
+    checks.require(not plot.is_dir(), name, "be a file", "a folder")
+    # It is drawn beside its place, then moved there: the folder is what must take a new file.
+    check_writable(plot.with_name(f".{plot.stem}-trial.png"), name)
 
 
 def _announce(work: Benchmark, say: Say) -> None:
@@ -89,12 +90,14 @@ def _announce(work: Benchmark, say: Say) -> None:
     if work.kept:
         commits = {work.found[task.key].facts.get("commit") for task in work.kept}
         named = ", ".join(sorted(str(commit)[:12] for commit in commits if commit)) or "unknown"
-        there = f"{len(work.kept)} rows are there already (commit {named}; --again repeats them)"
+        them = "them" if len(work.kept) > 1 else "it"
+        there = f"{_rows(len(work.kept))} there already (commit {named}; --again repeats {them})"
         say(there)
     if work.waiting:
         rate = f"{work.rate / 1e12:.3g} TFLOP/s in a matrix product here"
         about = _duration(work.expected_seconds())
-        say(f"{len(work.waiting)} rows to measure, about {about}; {rate}")
+        rows = "1 row" if len(work.waiting) == 1 else f"{len(work.waiting)} rows"
+        say(f"{rows} to measure, about {about}; {rate}")
 
 
 def _measure(work: Benchmark, say: Say) -> None:
@@ -108,14 +111,23 @@ def _what(row: Row) -> str:
     sweeps = row.facts["sweeps"]
     passes = "" if sweeps is None else f", sweeps {sweeps}"
     size = "×".join(map(str, row.facts["size"]))
-    return f"{row.facts['attention']}{passes}, {row.views} views of {size}"
+    return f"{row.facts['attention']}{passes}, {_views(row)} of {size}"
+
+
+def _views(row: Row) -> str:
+    return f"{row.views} view{'s' if row.views != 1 else ''}"
+
+
+def _rows(count: int) -> str:
+    return "1 row is" if count == 1 else f"{count} rows are"
 
 
 def _title(work: Benchmark) -> str:
     facts = work.tasks[0].facts
     sizes = sorted({tuple(task.size) for task in work.tasks})
     shown = ", ".join(f"{height}×{width}" for height, width in sizes)
-    return f"{facts['model']}  ·  {shown}  ·  {facts['precision']}  ·  {facts['device']}"
+    told = f"{facts['model']}  ·  {shown}  ·  {facts['precision']}  ·  {facts['device']}"
+    return told + (f"  ·  {facts['world']} processes" if facts["world"] > 1 else "")
 
 
 def _print(title: str, lines: Sequence[Series], *, markdown: bool) -> None:
@@ -152,7 +164,7 @@ def _notes(lines: Sequence[Series]) -> list[str]:
         for row in line.rows:
             told = row.problem if row.source == OURS else row.facts.get("note")
             if told:
-                notes.append(f"{line.label}, {row.views} views: {told}")
+                notes.append(f"{line.label}, {_views(row)}: {told}")
             if "cite" in row.facts:
                 sources.setdefault(str(row.facts["cite"]), {})[row.source] = None
     return [*notes, *(f"{'; '.join(names)}: {cite}" for cite, names in sources.items())]

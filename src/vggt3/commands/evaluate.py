@@ -11,14 +11,14 @@ from typing import Annotated, Any
 
 from vggt3 import checks
 from vggt3.evaluation.examine import Examination, ExamOptions, exam_engine, open_examined
-from vggt3.evaluation.localisation_exam import NAME as EXAM
 from vggt3.evaluation.localisation_exam import (
-    SHOWN,
+    HEADS,
     LocalisationExam,
     LocalisationOptions,
     paired,
     verdict,
 )
+from vggt3.evaluation.localisation_exam import NAME as EXAM
 from vggt3.evaluation.pictures import Pictures
 from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
 from vggt3.evaluation.protocols.trial import Trial, TrialOptions
@@ -70,6 +70,7 @@ def rooms_v1(
         exam_engine(loaded.model, run), exam, output=output, origin=_origin(loaded)
     )
     _say_of(loaded, examination.pictures)
+    _say_undrawn(examination, exam.pictures)
     _run(examination)
     shown = examination.record.only(examination.tasks)
     _print(loaded.description, across(shown, ROOMS), markdown=markdown)
@@ -107,10 +108,9 @@ def rooms_v1_localise(
     _run(sitting)
     shown = sitting.record.only(sitting.tasks)
     _print(f"localisation in rooms-v1; {loaded.description}", verdict(shown), markdown=markdown)
-    for head, table in (
-        ("ratios", paired(shown)),
-        ("by scene", by_scene(shown, EXAM, SHOWN)),
-    ):
+    scenes = by_scene(shown, EXAM, list(HEADS), None if markdown else HEADS)
+    title = "by scene: medians of the map's views and of queries, and queries' over the map's"
+    for head, table in (("ratios", paired(shown)), (title, scenes)):
         print(end="\n" * markdown)
         _print(head, table, markdown=markdown)
     _print_origin(shown, markdown=markdown)
@@ -156,6 +156,7 @@ def command_of(name: str) -> Callable[..., None]:
         for note in sitting.notes:
             _note(note)
         _say_of(loaded)
+        _say_undrawn(sitting, trial.pictures)
         _run(sitting)
         _check_scored(sitting, data)
         shown = sitting.record.only(sitting.tasks)
@@ -206,6 +207,15 @@ def _say_of(loaded: LoadedModel, pictures: Pictures | None = None) -> None:
         _note("the weights are random: this shows the machinery, not a score")
     if pictures is not None and not pictures.canonical:
         _note("pictures rendered on the GPU: these scores are not canonical")
+
+
+def _say_undrawn(sitting: Sitting, pictures: Path | None) -> None:
+    """That scenes are drawn as they are scored, and these are scored."""
+    total, there = len(sitting.tasks), len(sitting.tasks) - len(sitting.waiting)
+    if pictures is not None and there:
+        told = f"{there} of {total} scene{'s' if total != 1 else ''} scored already in"
+        told += f" '{sitting.record.path}' and not drawn"
+        _note(f"{told}: leave -o out, or give another file, to draw them")
 
 
 def _run(sitting: Sitting) -> None:

@@ -103,9 +103,10 @@ def verdict(record: Record) -> Table:
     for what in ("rotation", "translation"):
         ratios = (number(what, found[f"{what}_ratio"]) for found in (whole, counted))
         table.append([f"queries' {what} error over the map's", *ratios])
+    # The target is over the scenes that count: all of them together are not judged.
+    why = "no median of both" if counted["counted"] else "no scene counts"
     words = {1.0: "holds", 0.0: "missed"}
-    ends = (words.get(found["holds"], "–") for found in (whole, counted))
-    table.append([f"both at most {MOST:g}", *ends])
+    table.append([f"both at most {MOST:g}", "–", words.get(counted["holds"], f"– ({why})")])
     few = f"the {len(rows)} scenes" if len(rows) > 1 else "the scene"
     many = f"{int(counted['counted'])} whose map has AUC@30 ≥ {LEAST_AUC:g}"
     return ["median", f"of {few}", f"of {many}"], table
@@ -127,5 +128,6 @@ def paired(record: Record) -> Table:
     return ["paired by scene", "mean [95 % interval]", "median", "scenes"], table
 
 
-SHOWN = tuple(SCORES.values())
-"""Scores that are shown scene by scene."""
+_SHORT = ("map AUC", "map °", "map m", "query °", "query m", "ratio °", "ratio m", "conf.")
+HEADS = dict(zip(SCORES.values(), _SHORT, strict=True))
+"""Scores that are shown scene by scene, and their heads where a screen is 80 columns wide."""

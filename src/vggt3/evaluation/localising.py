@@ -154,7 +154,7 @@ def _median_errors(
 def summary(rows: Iterable[LocalisationRow]) -> dict[str, float]:
     """Medians over the scenes that count (the map's AUC@30 ≥ 50), and how many do; nan if none.
 
-    ``holds`` is 1 where both ratios of these medians are at most 1.5.
+    ``holds`` is 1 where both ratios of these medians are at most 1.5; nan where one is unknown.
     """
     rows = list(rows)
     counted = [row for row in rows if row.map_auc >= LEAST_AUC]
@@ -165,8 +165,8 @@ def summary(rows: Iterable[LocalisationRow]) -> dict[str, float]:
     for what in ("rotation_deg", "translation_m"):
         ratio = found[f"query_{what}"] / max(found[f"map_{what}"], 1e-9)
         found[f"{what.partition('_')[0]}_ratio"] = ratio
-    worst = max(found["rotation_ratio"], found["translation_ratio"])
-    found["holds"] = float(worst <= MOST) if counted else math.nan
+    both = found["rotation_ratio"], found["translation_ratio"]
+    found["holds"] = math.nan if any(map(math.isnan, both)) else float(max(both) <= MOST)
     return found
 
 

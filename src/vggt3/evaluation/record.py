@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import statistics
 import subprocess
 import time
@@ -18,7 +17,7 @@ from vggt3 import __version__, checks
 from vggt3.evaluation.intervals import Interval, interval, paired
 from vggt3.evaluation.scoring import Scores
 from vggt3.inference.engine import Engine
-from vggt3.io.staging import replacing
+from vggt3.io.staging import check_writable, replacing
 from vggt3.model.vggt3 import VGGT3
 from vggt3.model.weights import fingerprint
 
@@ -203,9 +202,7 @@ def open_record(path: Path | None, about: dict[str, Any], origin: dict[str, Any]
     """
     if path is None or not path.exists():
         if path is not None:
-            folder = path.resolve().parent
-            fits = folder.is_dir() and os.access(folder, os.W_OK)
-            checks.require(fits, f"OUT '{path}'", "be in a folder that can be written", folder)
+            check_writable(path, f"OUT '{path}'")
         return Record(about, path, origin=origin)
     record = read_record(path)
     # What was read went through JSON: tuples are lists there.

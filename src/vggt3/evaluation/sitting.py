@@ -25,11 +25,11 @@ class Sitting:
         waiting = self.waiting
         try:
             for (name, _), scene in zip(waiting, self._scenes(waiting), strict=True):
-                row = self._row(name, scene)
-                self.record.add(row)
-                yield row
+                yield self.record.add(self._row(name, scene))
         finally:
-            self.record.save(summary=not self.waiting)
+            # Where nothing was to be computed the file stays as it is, byte by byte.
+            if waiting or not self.record.summarised:
+                self.record.save(summary=not self.waiting)
 
     def run(self) -> Record:
         """Compute all that is waiting."""

@@ -103,24 +103,32 @@ def overall(record: Record, name: str) -> Table:
     return ["score", "mean [95 % interval]", "median", "scenes"], rows
 
 
-def by_scene(record: Record, name: str, scores: Sequence[str] = MAIN) -> Table:
-    """Scene by scene, the scores that matter most."""
+def by_scene(
+    record: Record,
+    name: str,
+    scores: Sequence[str] = MAIN,
+    heads: Mapping[str, str] | None = None,
+) -> Table:
+    """Scene by scene, the scores that matter most; ``heads``: what to call them, to save room."""
     keys = [key for key in scores if key in record.values(name)]
     rows = [
         [str(scene), *(number(key, row.scores.get(key, math.nan)) for key in keys)]
         for scene, row in record.of(name).items()
     ]
-    return ["scene", *(label(key, record.unit) for key in keys)], rows
+    named = heads or {key: label(key, record.unit) for key in keys}
+    return ["scene", *(named[key] for key in keys)], rows
 
 
 def origin(record: Record) -> list[str]:
-    """Lines that say what was run: command, commit, weights and hashes."""
-    about, told = record.about, record.origin
+    """Lines that say what was run: command, commit, weights and hashes. Where the rows come from
+    several runs, a line for each command, commit and so on, with the scenes that have it."""
+    about = record.about
     lines = [
-        ("command", told.get("command")),
-        ("commit", told.get("commit") or told.get("version")),
+        *_from_runs(record, "command", ("command",)),
+        *_from_runs(record, "commit", ("commit", "version")),
+        *_from_runs(record, "torch", ("torch",)),
         ("protocol", about.get("exam")),
-        ("weights", told.get("model")),
+        *_from_runs(record, "weights", ("model",)),
         ("backbone SHA-256", about.get("backbone")),
         ("tensors SHA-256", about.get("tensors")),
         ("attention", "; ".join(about.get("attention", ()))),
@@ -129,6 +137,21 @@ def origin(record: Record) -> list[str]:
         ("data", about.get("data")),
     ]
     return [f"{name}: {value}" for name, value in lines if value is not None]
+
+
+def _from_runs(record: Record, name: str, keys: Sequence[str]) -> list[tuple[str, str | None]]:
+    """(name, value) of every value that the rows' origins have, the first of ``keys`` that is."""
+    counts: dict[str | None, int] = {}
+    for origin in record.origins:
+        value = next((str(origin[key]) for key in keys if origin.get(key)), None)
+        rows = sum(row.origin == origin for row in record.rows.values())
+        counts[value] = counts.get(value, 0) + rows
+    if len(counts) == 1:
+        return [(name, next(iter(counts)))]
+    return [
+        (f"{name} of {count} scene{'s' if count != 1 else ''}", value or "unknown")
+        for value, count in counts.items()
+    ]
 
 
 def compared(found: Sequence[Comparison], unit: str) -> Table:

@@ -26,6 +26,8 @@ CHUNKS_ON_CPU = CHUNKS[0][-1:], CHUNKS[1]
 """A CPU is a quarter faster where a chunk's tensors stay in its caches."""
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
+SMALLER = "a smaller --long-side"
+"""What a plan that does not fit advises on images; a command with another option says its own."""
 HEADS_AT_ONCE = 16
 """Views that the dense heads work on at a time: their maps are large."""
 TRAVELLING = 4
@@ -290,7 +292,7 @@ class _Planner:
         shares = [[(PATCH, PATCH)] * share.views for share in self.shares]
         first: list[Sizes] = [[self.largest], *([] for _ in self.shares[1:])]
         helps = [
-            ("a smaller --long-side", self._would_fit(shares, wishes, host)),
+            (SMALLER, self._would_fit(shares, wishes, host)),
             ("fewer views", self._would_fit(first, wishes, host)),
             ("--precision bf16", self.dtype != torch.bfloat16),
             ("a backend with a bounded state", bool(self.scale.unbounded)),
@@ -367,7 +369,7 @@ def make_plans(
     if smallest.needed <= budget:
         host = f" and {show_bytes(smallest.host_needed)} of host memory"
     checks.fail(
-        f"the plan for {smallest.views} views"
+        f"the plan for {smallest.views} view{'s' if smallest.views != 1 else ''}"
         + (f" in {len(shares)} processes" if len(shares) > 1 else ""),
         f"fit {show_bytes(budget)}"
         + (f" and {show_bytes(host_budget)} of host memory" if host and host_budget else ""),

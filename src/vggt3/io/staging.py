@@ -255,3 +255,19 @@ def _remove_empty(folders: Sequence[Path]) -> None:
             continue
         except OSError:
             return
+
+
+def check_writable(path: Path, name: str) -> None:
+    """UsageError unless ``path`` can be written, whether it exists or not; nothing is changed.
+
+    Tried, not asked: a file system may refuse whom its permissions let in.
+    """
+    new = not os.path.lexists(path)
+    tried = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}") if new else path
+    try:
+        os.close(os.open(tried, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if new else 0), 0o666))
+        if new:
+            tried.unlink()
+    except OSError as error:
+        wanted = "be in a folder that can be written" if new else "be a file that can be written"
+        checks.fail(name, wanted, f"'{path.parent if new else path}': {error.strerror}")

@@ -15,10 +15,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -33,6 +32,7 @@ from vggt3.model.opening import LoadedModel
 from vggt3.training import checkpoints, settings, sharding
 from vggt3.training.curriculum import parse_recipes
 from vggt3.training.data import ProceduralData
+from vggt3.training.defaults import ABOUT, TRAINER, machine_defaults
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import PREDICTIONS, Files, Keeper, Lines, Predictions
 from vggt3.training.mixture import read_sets
@@ -43,51 +43,7 @@ from vggt3.training.scenes import SceneOptions
 from vggt3.training.sequence import SharedFitting
 from vggt3.training.teacher import Teacher, softmax_teacher
 
-ABOUT = {
-    "fit": "Train global attention (or with --train-all a whole model) on scenes.",
-    "validate": "Score a model on the held-out scenes.",
-    "test": "Score a model on scenes that neither fit nor validate sees.",
-    "predict": "Write a model's cameras and depth of the held-out scenes beside the truth.",
-}
-
-
-def machine_defaults() -> dict[str, Any]:
-    """Defaults that a GPU and a CPU do not share."""
-    if torch.cuda.is_available():
-        return {
-            "trainer.max_steps": 5000,
-            "trainer.precision": "bf16-mixed",
-            "trainer.benchmark": True,
-            "trainer.val_check_interval": 1000,
-            "report_every": 50,
-            "save_every": 500,
-        }
-    return {
-        "trainer.max_steps": 100,
-        "trainer.accelerator": "cpu",
-        "trainer.devices": 1,
-        "data.views": 4,
-        "data.size": (112, 112),
-        "data.scenes": 2,
-        "data.val_batches": 8,
-        "optimizer.warmup": 10,
-        "report_every": 10,
-        "save_every": 20,
-    }
-
-
 FITTING = "have settings that fit together"
-
-TRAINER = {
-    "max_epochs": -1,
-    "check_val_every_n_epoch": None,
-    "num_sanity_val_steps": 0,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "enable_progress_bar": None,  # where standard output is a terminal
-    "use_distributed_sampler": False,
-    "inference_mode": False,
-}
 
 
 class FitCLI(LightningCLI):
@@ -183,22 +139,7 @@ class FitCLI(LightningCLI):
         learning: LearningOptions = given.learning
         if given.train_all:
             learning = replace(learning, train="all")
-        shares = given.share_views != 1
-        checks.require(
-            learning.dense_every == 1 or not shares,
-            "--share-views",
-            "stand beside --learning.dense_every 1",
-            learning.dense_every,
-        )
-        kind = SharedFitting if shares else Fitting
-        self.model = kind(
-            self.loaded,
-            learning,
-            given.optimizer,
-            given.loss,
-            self.choice.seed,
-            self._teacher(learning, shares),
-        )
+        self.model = self._module(learning)
         read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
         if read is not None:
             both = f"{self.scenes.recipe},{self.scenes.counts().val_recipe}"
@@ -208,22 +149,39 @@ class FitCLI(LightningCLI):
         self.datamodule = ProceduralData(self.scenes.counts(), look, bank, read)
         whole = learning.train != "adapter" or self.choice.preset is not None
         self.files = Files(self.output, whole)
-        logged = self.command == "fit" or given.output is not None
-        log = self.output / "log.txt" if logged else None
-        self.lines = Lines(given.report_every, log)
-        self.trainer_defaults["callbacks"] = [self.lines]
-        if self.command == "fit":
-            self.trainer_defaults["callbacks"].append(
-                Keeper(self.files, given.save_every, self.lines)
-            )
-        if self.command == "predict":
-            self.trainer_defaults["callbacks"].append(Predictions(self.output))
+        self._call_back()
         options = {**self._logging(), "enable_progress_bar": self._bar()}
         try:
             self.trainer = self.instantiate_trainer(**options)
         except (ValueError, TypeError, MisconfigurationException) as error:
             checks.fail("--trainer", FITTING, f"'{error}'")
         self.model.sharing = self.datamodule.sharing = self._sharing(given.share_views)
+
+    def _module(self, learning: LearningOptions) -> Fitting:
+        """What learns, perhaps from a teacher."""
+        given = self.config_init
+        shares = given.share_views != 1
+        checks.require(
+            learning.dense_every == 1 or not shares,
+            "--share-views",
+            "stand beside --learning.dense_every 1",
+            learning.dense_every,
+        )
+        kind, teacher = SharedFitting if shares else Fitting, self._teacher(learning, shares)
+        options = learning, given.optimizer, given.loss, self.choice.seed, teacher
+        return kind(self.loaded, *options)
+
+    def _call_back(self) -> None:
+        """What is said and kept on the way."""
+        given = self.config_init
+        logged = self.command == "fit" or given.output is not None
+        self.lines = Lines(given.report_every, self.output / "log.txt" if logged else None)
+        callbacks: list[Callback] = [self.lines]
+        if self.command == "fit":
+            callbacks.append(Keeper(self.files, given.save_every, self.lines))
+        if self.command == "predict":
+            callbacks.append(Predictions(self.output))
+        self.trainer_defaults["callbacks"] = callbacks
 
     def _sharing(self, wanted: int) -> int:
         """The processes that share a scene."""

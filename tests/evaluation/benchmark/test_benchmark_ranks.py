@@ -48,7 +48,11 @@ def test_rows_of_two_processes(tmp_path: Path) -> None:
     first, second = said(tmp_path)
     assert second == "code 0\n"
     assert "2/2 linear, 5 views of 28×42: " in first and first.endswith("code 0\n")
+    assert "  ·  2 processes\n" in first
     one, five = read_rows(out)
+    # The second process holds no view and waits for all that the first does, encoding included.
+    assert set(one.facts["stages"]) == {"encode", "layers", "cameras", "heads"}
+    assert sum(one.facts["stages"].values()) <= 1.02 * (one.seconds or 0)
     for row, own in ((one, 1), (five, 3)):
         assert row.facts["world"] == 2 and row.seconds and row.facts["flops"]
         told = f"{row.views} in 2 processes, {own} in the neediest"
@@ -72,6 +76,13 @@ def test_what_one_cannot_none_does(tmp_path: Path, case: str, code: int, problem
     assert all(text.endswith(f"code {code}\n") for text in said(tmp_path))
     for row in read_rows(out):
         assert row.problem is not None and row.problem.startswith(problem), row.problem
+
+
+def test_each_stage_is_the_slowest_processs() -> None:
+    longest = measure._longest  # type: ignore[attr-defined]
+    one, two = {"encode": 2.0, "layers": 3.0, "heads": 1.0}, {"encode": 1.0, "layers": 4.0}
+    assert longest([one, two]) == {"encode": 2.0, "layers": 4.0, "heads": 1.0}
+    assert longest([{}, two]) == longest([two]) == two
 
 
 def test_shares_are_of_one_scene() -> None:

@@ -63,6 +63,33 @@ def test_a_line_that_is_no_row_is_told(line: str, message: str, tmp_path: Path) 
     assert message in str(told.value)
 
 
+@pytest.mark.parametrize("kept", [3, 40, -1])
+def test_a_line_that_is_cut_short_is_told_with_what_to_do(kept: int, tmp_path: Path) -> None:
+    """As a kill during a write leaves it; within a letter of two bytes too."""
+    path = tmp_path / "rows.jsonl"
+    append(path, Row("x", 1, 1.0))
+    whole = path.read_bytes()
+    append(path, Row("xé", 2, problem="×"))
+    torn = path.read_bytes()[len(whole) :].rstrip(b'}"\n')[:kept]
+    path.write_bytes(whole + torn)
+    with pytest.raises(
+        checks.DataError, match=r"line 2 must be whole.*cut short.*delete this last"
+    ):
+        read_rows(path)
+    assert path.read_bytes() == whole + torn
+    path.write_bytes(whole)
+    assert len(read_rows(path)) == 1
+
+
+def test_a_last_line_without_an_end_is_not_glued_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [Row("x", 1, 1.0), Row("y", 2, 2.0)]
+    append(path, rows[0])
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    append(path, rows[1])
+    assert read_rows(path) == rows
+
+
 def test_the_last_measurement_counts_and_no_problem_hides_one() -> None:
     slow, fast = Row(OURS, 8, 2.0, facts=FACTS), Row(OURS, 8, 1.0, facts={**FACTS, "commit": "b"})
     failed = Row(OURS, 8, problem="does not fit", facts=FACTS)

@@ -7,7 +7,7 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ from vggt3.evaluation.benchmark.rows import Row
 from vggt3.evaluation.record import source_version
 from vggt3.inference.engine import Engine, peak_bytes
 from vggt3.inference.options import RunOptions
+from vggt3.inference.plan import SMALLER
+from vggt3.io.staging import check_writable
 from vggt3.model.opening import open_model
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
 
@@ -123,13 +125,9 @@ class Benchmark:
         """The rows of the file, as the first process sees it."""
         if self.output is None or self.world.rank:
             return {}
-        if self.output.exists():
-            return rows.latest(rows.read_rows(self.output))
-        folder = self.output.resolve().parent
-        fits = folder.is_dir() and os.access(folder, os.W_OK)
-        wanted = "be in a folder that can be written"
-        checks.require(fits, f"OUT '{self.output}'", wanted, folder)
-        return {}
+        known = rows.read_rows(self.output) if self.output.exists() else []
+        check_writable(self.output, f"OUT '{self.output}'")
+        return rows.latest(known)
 
     @property
     def rows(self) -> list[Row]:
@@ -177,7 +175,8 @@ class Benchmark:
             raise
         except checks.InputError as error:
             fits = not isinstance(error, checks.PlanError)
-            problem = f"does not {'run' if fits else 'fit'}: {error}"
+            told = str(error).replace(SMALLER, "a smaller --size")
+            problem = f"does not {'run' if fits else 'fit'}: {told}"
         except (MemoryError, torch.OutOfMemoryError) as error:
             if self.world.size > 1 and isinstance(error, MemoryError):
                 raise  # the others do not know of it
@@ -244,7 +243,8 @@ class Timings:
     repeats: tuple[float, ...]
     """Seconds of each timed run."""
     stages: dict[str, float]
-    """Median seconds by stage; they add up to a little less than the whole."""
+    """Median seconds by stage, of several processes each the longest among those that hold
+    views; of one process they add up to a little less than the whole."""
     peak: int | None
     """Bytes; None where the process's high mark stood above it before."""
     plan: dict[str, Any]
@@ -265,7 +265,8 @@ class Timings:
 def timings(engine: Engine, views: int, size: tuple[int, int], repeat: int, seed: int) -> Timings:
     """Run a scene of random uint8 images that lie on the device: once to warm up, then timed.
 
-    Of several processes each holds its share, and the slowest counts.
+    Of several processes each holds its share, and the slowest counts, stage by stage too; one
+    that holds no view has no stages, only waits.
 
     Raises:
         InputError: the scene does not fit, or the backend cannot do what the options ask.
@@ -289,10 +290,11 @@ def timings(engine: Engine, views: int, size: tuple[int, int], repeat: int, seed
         outcome = engine.run(scene, Discard(), watch.observe)
         machine.synchronise(engine.device)
         elapsed, pinning = time.perf_counter() - start, outcome.seconds.get("pinning", 0.0)
-        own = elapsed, pinning, _with_encoding(outcome.seconds, watch.seconds)
+        spent = _with_encoding(outcome.seconds, watch.seconds) if scene.groups[0].ids else {}
+        own = elapsed, pinning, spent
         told = world.exchange(own)
         repeats.append(max(each[0] for each in told) - max(each[1] for each in told))
-        stages.append(max(told, key=lambda each: each[0])[2])
+        stages.append(_longest([each[2] for each in told]))
         peak, plan, notes = outcome.peak_bytes, outcome.plan, outcome.notes
         del outcome
     medians = {
@@ -301,6 +303,12 @@ def timings(engine: Engine, views: int, size: tuple[int, int], repeat: int, seed
     peaks = world.exchange(peak if known or peak > before else None)
     most = None if None in peaks else max(peak for peak in peaks if peak is not None)
     return Timings(tuple(repeats[1:]), medians, most, dict(plan.describe()), notes)
+
+
+def _longest(stages: Sequence[dict[str, float]]) -> dict[str, float]:
+    """By stage, the most seconds of any process."""
+    names = dict.fromkeys(name for each in stages for name in each)
+    return {name: max(each.get(name, 0.0) for each in stages) for name in names}
 
 
 def random_views(views: int, size: tuple[int, int], seed: int, world: World = ALONE) -> Views:

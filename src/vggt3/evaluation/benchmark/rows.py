@@ -74,15 +74,41 @@ def read_rows(path: Path) -> list[Row]:
     """The rows of a file, in order.
 
     Raises:
-        DataError: no such file, or a line that is no row; says which.
+        DataError: no such file, or a line that is no row, or cut short; says which.
     """
     name = f"'{path}'"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        whole, ended, rest = path.read_bytes().rpartition(b"\n")
+        last = rest.decode("utf-8", "replace")  # a line that is cut short may end within a letter
+        lines = (whole + ended).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         checks.fail(name, "be JSON lines of a benchmark", reason, error=checks.DataError)
+    if _is_torn(last):
+        told = (
+            "one cut short, as a run that was killed leaves it: delete this last line, and its row"
+        )
+        told += f" is measured again ({_shortened(last)})"
+        place = f"{name} line {len(lines) + 1}"
+        checks.fail(place, "be whole", told, error=checks.DataError)
+    lines += [last] if last else []
     return [_row(f"{name} line {n}", line) for n, line in enumerate(lines, 1) if line.strip()]
+
+
+def _is_torn(last: str) -> bool:
+    """Whether what follows a file's last line end is the beginning of a row, and no whole one."""
+    begins = json.dumps({"format": FORMAT})[:-1]
+    if not last or not (last.startswith(begins) or begins.startswith(last)):
+        return False
+    try:
+        json.loads(last)
+    except ValueError:
+        return True
+    return False
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= 60 else line[:57] + "…"
 
 
 def _row(name: str, line: str) -> Row:
@@ -90,7 +116,7 @@ def _row(name: str, line: str) -> Row:
         data = json.loads(line)
     except ValueError:
         data = None
-    shown = line if len(line) <= 60 else line[:57] + "…"
+    shown = _shortened(line)
     ours = isinstance(data, dict) and data.pop("format", None) == FORMAT
     wanted = f'be a row with "format": "{FORMAT}"'
     checks.require(ours, name, wanted, shown, error=checks.DataError)
@@ -117,16 +143,19 @@ def _row(name: str, line: str) -> Row:
 
 
 def append(path: Path, row: Row) -> None:
-    """Add a line to the file, whole or not at all; it has reached the disk when this returns.
+    """Add a line to the file, whole or not at all; it has reached the disk when this returns. A
+    last line without its end, as an editor leaves one, gets it.
 
     Raises:
         OSError: no room for it.
     """
     line = (json.dumps(row.to_data(), ensure_ascii=False) + "\n").encode()
     with naming(path):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             before = os.fstat(file).st_size
+            if before and os.pread(file, 1, before - 1) != b"\n":
+                line = b"\n" + line
             if os.write(file, line) != len(line):
                 os.ftruncate(file, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

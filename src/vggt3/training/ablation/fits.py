@@ -25,8 +25,8 @@ from vggt3.training import compiling
 from vggt3.training.ablation.keys import spelled
 from vggt3.training.ablation.settings import Ablation, RowSettings, TrainingSettings
 from vggt3.training.callbacks import Deadline
-from vggt3.training.cli import TRAINER
 from vggt3.training.data import ProceduralData
+from vggt3.training.defaults import TRAINER
 from vggt3.training.fit import Fitting
 from vggt3.training.keeping import Lines
 from vggt3.training.module import NotFinite
