@@ -73,14 +73,15 @@ def test_a_file_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_does_not_fit_says_so_and_the_others_go_on(tmp_path: Path) -> None:
-    one = Engine(VGGT3.build(TINY, "softmax").eval(), RUN).plan_sizes([(28, 42)]).needed
+    one = Engine(VGGT3.build(TINY, "softmax").eval(), RUN).plan_sizes([(56, 84)]).needed
     tight = replace(RUN, memory=str(int(1.05 * one)))
-    what = replace(WHAT, attention="softmax", views="1,400", repeat=1)
+    what = replace(WHAT, attention="softmax", views="1,150", size="56x84", repeat=1)
     fits, too_large = Benchmark(what, tight, tmp_path / "rows.jsonl").measure()
     assert fits.problem is None
-    assert str(too_large.problem).startswith("does not fit: the plan for 400 views must fit")
-    wanted = "; give a smaller --size, fewer views, a backend with a bounded state, "
-    assert str(too_large.problem).endswith(wanted + "--precision bf16 or more --memory")
+    assert str(too_large.problem).startswith("does not fit: the plan for 150 views must fit")
+    wanted = "; give a smaller --size, fewer views, --precision bf16, "
+    wanted += "a backend with a bounded state, "
+    assert str(too_large.problem).endswith(wanted + "or more --memory")
     assert too_large.seconds is None
     assert Benchmark(what, tight, tmp_path / "rows.jsonl").waiting  # asked again next time
 
