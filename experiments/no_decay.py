@@ -25,6 +25,7 @@ from vggt3.evaluation.protocols.selection import Strided
 from vggt3.evaluation.rooms import ExamScene, read_exam
 from vggt3.evaluation.scoring import Predicted, score_scene
 from vggt3.inference.options import RunOptions
+from vggt3.io.staging import replacing
 from vggt3.model.choice import ModelChoice
 
 SHOWN = ("auc@30", "rra@15", "rta@15", "absrel", "cd", "nc")
@@ -74,9 +75,8 @@ def main() -> None:
         alone, _ = score_scene(predict(engine, few, "depth"), few)
         whole, _ = score_scene(among(predict(engine, scene, "depth"), scored), few)
         found[str(scene.index)] = {"alone": alone, "among all": whole}
-        draft = asked.output.with_suffix(".partial")
-        draft.write_text(json.dumps(found))
-        draft.replace(asked.output)
+        with replacing(asked.output) as draft:
+            draft.write_text(json.dumps(found))
         told = ", ".join(f"{k} {alone[k]:.3f} → {whole[k]:.3f}" for k in SHOWN)
         print(f"scene {scene.index}, {time.perf_counter() - began:.0f} s: {told}", flush=True)
     rows = list(found.values())

@@ -16,7 +16,7 @@ from vggt3 import checks
 from vggt3.evaluation.error_pictures import draw_errors
 from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.evaluation.pictures import pictures_for
-from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
+from vggt3.evaluation.record import Record, Row, Task, identity, open_record
 from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.scoring import ICP_LIMIT_M, POINTS, AlignedCloud, Predicted, score_scene
 from vggt3.evaluation.sitting import Sitting
@@ -107,8 +107,7 @@ class Examination(Sitting):
             **({"clouds": "all pixels"} if self.options.full_clouds else {}),
             **identity(engine),
         }
-        told = {**source_version(), "torch": torch.__version__, **(origin or {})}
-        self.record: Record = open_record(output, about, told)
+        self.record: Record = open_record(output, about, origin)
 
     def _scenes(self, tasks: Sequence[Task]) -> Iterator[ExamScene]:
         return self.pictures.each([(name, int(index)) for name, index in tasks])

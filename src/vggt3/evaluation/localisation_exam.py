@@ -26,7 +26,7 @@ from vggt3.evaluation.localising import (
 )
 from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.evaluation.pictures import pictures_for
-from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
+from vggt3.evaluation.record import Record, Row, Task, identity, open_record
 from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.sitting import Sitting
 from vggt3.evaluation.tables import Table, label, number
@@ -74,8 +74,7 @@ class LocalisationExam(Sitting):
             "canonical": self.pictures.canonical,
             **identity(engine),
         }
-        told = {**source_version(), "torch": torch.__version__, **(origin or {})}
-        self.record: Record = open_record(output, about, told)
+        self.record: Record = open_record(output, about, origin)
 
     def _scenes(self, tasks: Sequence[Task]) -> Iterator[ExamScene]:
         return self.pictures.each([(SET, int(index)) for _, index in tasks])

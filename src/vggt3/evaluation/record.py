@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vggt3 import __version__, checks
 from vggt3.evaluation.intervals import Interval, interval, paired
 from vggt3.evaluation.scoring import Scores
@@ -193,13 +195,17 @@ def read_record(path: Path | str) -> Record:
     return record
 
 
-def open_record(path: Path | None, about: dict[str, Any], origin: dict[str, Any]) -> Record:
-    """A new record, or the one in ``path`` to go on with; ``origin`` is of the rows to come.
+def open_record(
+    path: Path | None, about: dict[str, Any], origin: dict[str, Any] | None = None
+) -> Record:
+    """A new record, or the one in ``path`` to go on with; ``origin``, beside what versions run, is
+    of the rows to come.
 
     Raises:
         UsageError: the file is of another model, exam or setting (says which), or cannot be made.
         DataError: the file is none of ours.
     """
+    origin = {**source_version(), "torch": torch.__version__, **(origin or {})}
     if path is None or not path.exists():
         if path is not None:
             check_writable(path, f"OUT '{path}'")

@@ -18,7 +18,7 @@ from vggt3.model.choice import ModelChoice
 from vggt3.model.encoder import Encoder
 from vggt3.model.opening import open_model
 from vggt3.model.precision import placed
-from vggt3.model.scene import Conduct, whole
+from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import Views
 
@@ -70,9 +70,7 @@ class Teacher:
         assert self.model is not None, "settle comes first"
         dtype = self.model.aggregator.camera_token.dtype
         patches = iter(lesson.patches)
-        conduct = Conduct(
-            ahead=True, feature=whole, encode=lambda encoder, images, ahead: next(patches).to(dtype)
-        )
+        conduct = Conduct(ahead=True, encode=lambda *given: next(patches).to(dtype))
         with torch.autocast(views.groups[0].images.device.type, enabled=False):
             return list(self.model.read(views, conduct).features[0])
 

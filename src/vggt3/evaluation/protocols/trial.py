@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from vggt3 import checks
 from vggt3.data.readers.layout import LAYOUTS
 from vggt3.data.readers.record import Scene
@@ -17,7 +15,7 @@ from vggt3.evaluation.error_pictures import draw_errors
 from vggt3.evaluation.loading import load_views
 from vggt3.evaluation.protocols.base import Answer, Protocol, Scored
 from vggt3.evaluation.protocols.selection import Chosen, Every, Strided
-from vggt3.evaluation.record import Record, Row, Task, identity, open_record, source_version
+from vggt3.evaluation.record import Record, Row, Task, identity, open_record
 from vggt3.evaluation.sitting import Sitting
 from vggt3.inference.engine import Engine
 from vggt3.io.staging import check_folder
@@ -121,8 +119,7 @@ class Trial(Sitting):
             "unit": self.unit,
             **identity(engine),
         }
-        told = {**source_version(), "torch": torch.__version__}
-        self.record: Record = open_record(output, about, {**told, **(origin or {})})
+        self.record: Record = open_record(output, about, origin)
 
     def _check_pictures(self) -> None:
         pictures = self.options.pictures
