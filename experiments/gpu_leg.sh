@@ -22,7 +22,7 @@ start=$shipped/small.safetensors
 for place in "$legs/backbone" .carry/start; do
   [ -e "$place/trunk-1.safetensors" ] && start=$place && break
 done
-options=(--method muon --record --samples 4 --normals 0.1 --dropped 0 --dense-every 2 --minutes 1.5
+options=(--method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --dense-every 2 --minutes 1.5
   --every 100 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
   --recipes "${RECIPES:-8@168x168*32:2,8@168x224*24:2,16@168x126*20:1}")
 [ -d .carry/textures ] && options+=(--textures .carry/textures)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vggt3 import losses
+from vggt3.checks import UsageError
 from vggt3.distributed import World
 from vggt3.geometry.camera import encode_pose, look_at, normalise_to_first, pinhole
 from vggt3.losses import LossWeights, Targets
@@ -220,3 +221,19 @@ def test_targets_agree_with_the_pose_encoding() -> None:
     expected = encode_pose(pose, intrinsics, (6, 8))
     torch.testing.assert_close(found.pose[..., 3:], expected[..., 3:])
     torch.testing.assert_close(found.pose[..., :3] * found.scale[:, None, None], expected[..., :3])
+
+
+def test_a_residual_beyond_the_tail_counts_by_its_logarithm() -> None:
+    x = torch.tensor([-40.0, -1.0, 0.5, 2.0, 30.0], dtype=torch.float64, requires_grad=True)
+    far = x.sign() * x.abs().expm1()
+    assert losses.tailed(far, 0.0) is far
+    found = losses.tailed(far, 10.0)
+    near = far.abs() <= 10
+    assert torch.equal(found[near], far[near])
+    beyond = far.sign() * 10 * (1 + (far.abs() / 10).log())
+    torch.testing.assert_close(found[~near], beyond[~near])
+    (gradient,) = torch.autograd.grad(found.sum(), x)
+    torch.testing.assert_close(gradient[~near], torch.full((2,), 10.0, dtype=torch.float64))
+    torch.testing.assert_close(gradient[near], x[near].abs().exp())
+    with pytest.raises(UsageError, match="tail must be at least 0, got -1"):
+        LossWeights(tail=-1)

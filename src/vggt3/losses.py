@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vggt3 import checks
 from vggt3.distributed import ALONE, World
 from vggt3.geometry.camera import encode_pose
 from vggt3.geometry.projection import unproject
@@ -47,6 +48,13 @@ class LossWeights:
     """α in c·‖r‖ − α·log c."""
     dropped: float = 0.02
     """Share of each view's worst residuals that is left out."""
+    tail: float = 0.0
+    """Residuals of depth and points beyond this, in the scene's mean point distance, count by
+    their logarithm, so that no pixel's gradient grows with its prediction's exponential; 0 is
+    never. Not in the paper."""
+
+    def __post_init__(self) -> None:
+        checks.require(self.tail >= 0, "--loss.tail", "be at least 0", self.tail)
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,22 @@ def staged_pose_error(
         for i, stage in enumerate(stages)
     ]
     return torch.stack(weighted).sum(0)
+
+
+def tailed(
+    residual: Tensor,  # [...] of either sign
+    limit: float,
+) -> Tensor:
+    """``residual`` up to ±``limit``, from there ±limit·(1 + log(|r|/limit)); all of it for 0.
+
+    Maps are exponentials of what a head gives (sign(x)·expm1|x|), and so are their gradients: one
+    pixel gone astray would outweigh a batch. Its gradient by x stays at ``limit`` here.
+    """
+    if limit <= 0:
+        return residual
+    size = residual.abs()
+    beyond = residual.sign() * limit * (1 + (size.clamp(min=limit) / limit).log())
+    return torch.where(size > limit, beyond, residual)
 
 
 def confident_error(
@@ -210,8 +234,8 @@ def dense_terms(
     world: World = ALONE,
 ) -> dict[str, Tensor]:
     """The terms of depth and points of the views held here, unweighted scalars."""
-    difference, known = depth - target.depth, target.valid
-    far = torch.linalg.vector_norm(points - target.points, dim=-1)
+    difference, known = tailed(depth - target.depth, weights.tail), target.valid
+    far = tailed(torch.linalg.vector_norm(points - target.points, dim=-1), weights.tail)
     terms = {}
     for name, residual, confidence in (
         ("depth", difference.abs(), depth_confidence),

@@ -67,6 +67,19 @@ def test_a_matrix_without_gradient_stays() -> None:
     assert torch.equal(still, torch.ones(3, 4)) and not torch.equal(moving, still)
 
 
+def test_a_step_left_out_leaves_momentum_and_weights() -> None:
+    one, other = nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(3, 4))
+    kept, skipping = Muon([one], lr=0.1), Muon([other], lr=0.1)
+    for value in (1.0, torch.nan, 2.0):
+        other.grad = torch.full((3, 4), value)
+        skipping.found_inf = (~other.grad.sum().isfinite()).float()
+        skipping.step()
+        if value == value:
+            one.grad = other.grad.clone()
+            kept.step()
+        assert torch.equal(one, other)
+
+
 def test_muon_moves_matrices_and_adamw_the_rest() -> None:
     model, other = Mixed(), Mixed()
     other.load_state_dict(model.state_dict())

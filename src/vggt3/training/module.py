@@ -20,6 +20,7 @@ from vggt3.metrics import AbsRel, PoseAccuracy, sideways, still_baseline
 from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3, DenseMaps
 from vggt3.training import compiling, freezing, optimizer, sharding
+from vggt3.training.muon import MuonAndAdamW
 from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.recording import Recorder
 from vggt3.training.teacher import Lesson, Teacher
@@ -141,7 +142,7 @@ class Training(LightningModule):
         """Clip, remember the norm, and leave out a step whose gradient is not finite.
 
         Lightning's own refuses a fused optimizer for a reason that only fp16 has. A fused step
-        leaves itself out, without waiting for the device.
+        leaves itself out, momentum included, without waiting for the device.
         """
         if self.recorder is not None:
             self.recorder.average(World.current())
@@ -149,11 +150,8 @@ class Training(LightningModule):
         limit = self.optimizing.clip or torch.inf
         norm = sharding.whole(torch.nn.utils.clip_grad_norm_(moving, limit))
         skip = (~norm.isfinite()).float()
-        if optimizer.defaults.get("fused"):
+        if isinstance(optimizer, MuonAndAdamW) or optimizer.defaults.get("fused"):
             optimizer.found_inf = skip  # type: ignore[attr-defined]
-        elif self.recorder is not None:  # zeros instead, for asking would wait for the device
-            gradients = self.recorder.gradients
-            gradients.copy_(torch.where(skip > 0, 0, gradients))
         elif bool(skip):
             optimizer.zero_grad()  # what has no gradient is not moved
         self._note({"gradient": norm.nan_to_num(0, 0), "skipped": skip})

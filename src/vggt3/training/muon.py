@@ -39,10 +39,12 @@ class Muon(torch.optim.Optimizer):
         momentum: of the gradient's running mean.
         """
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """One step of every matrix that has a gradient."""
+        """One step of every matrix that has a gradient; none of any where :attr:`found_inf`, a
+        tensor on its device, is above 0, as with PyTorch's fused optimizers."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -53,12 +55,18 @@ class Muon(torch.optim.Optimizer):
                 self._move(moving, group["lr"], group["weight_decay"], group["momentum"])
         return loss
 
-    def _move(self, moving: list[Tensor], lr: float, decay: float, momentum: float) -> None:
+    def _move(
+        self, moving: list[Tensor], lr: float | Tensor, decay: float, momentum: float
+    ) -> None:
         gradients = [p.grad for p in moving if p.grad is not None]
         for p in moving:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         means = [self.state[p]["momentum_buffer"] for p in moving]
+        if self.found_inf is not None:
+            held = self.found_inf > 0
+            gradients = [torch.where(held, m, g) for m, g in zip(means, gradients, strict=True)]
+            lr = torch.where(held, 0.0, lr)
         torch._foreach_lerp_(means, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, means, momentum)
         torch._foreach_mul_(moving, 1 - lr * decay)
@@ -68,8 +76,8 @@ class Muon(torch.optim.Optimizer):
             # aims at singular values between 0.7 and 1.2.
             stacked = torch.stack([ahead[n] for n in places]).to(torch.bfloat16)
             turned = newton_schulz(stacked, STEPS).to(moving[places[0]].dtype)
-            length = lr * 0.2 * max(shape) ** 0.5
-            torch._foreach_add_([moving[n] for n in places], list(turned.unbind()), alpha=-length)
+            turned = turned * (lr * 0.2 * max(shape) ** 0.5)
+            torch._foreach_sub_([moving[n] for n in places], list(turned.unbind()))
 
 
 def _by_shape(tensors: list[Tensor]) -> dict[torch.Size, list[int]]:
@@ -103,6 +111,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
             on_gpu = rest[0]["params"][0].is_cuda
             self.parts.append(torch.optim.AdamW(rest, lr=lr, betas=betas, fused=on_gpu or None))
         self.param_groups = [group for part in self.parts for group in part.param_groups]
+        self.found_inf: Tensor | None = None
+        """Above 0 where a step is to move nothing; never waited for on a GPU."""
         self._share()
 
     def _share(self) -> None:
@@ -125,5 +135,9 @@ class MuonAndAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for part in self.parts:
+            if isinstance(part, Muon) or part.defaults["fused"]:
+                part.found_inf = self.found_inf  # type: ignore[union-attr]
+            elif self.found_inf is not None and bool(self.found_inf):
+                continue
             part.step()
         return loss

@@ -38,8 +38,7 @@ class Recording:
 class Recorder:
     """Loss terms and gradients of batches; the gradients lie side by side in one tensor.
 
-    Each parameter's ``grad`` is a view of :attr:`gradients` from the first step on and must
-    stay it: nothing may set it to None.
+    Each parameter's ``grad`` is a view of :attr:`gradients` after each step.
     """
 
     def __init__(self, terms: Terms, parameters: Sequence[nn.Parameter]) -> None:
@@ -47,18 +46,23 @@ class Recorder:
         like = self.parameters[0]
         self.gradients = torch.zeros(sum(p.numel() for p in parameters), device=like.device)
         self.recordings: dict[tuple[torch.Size, int | None], Recording] = {}
+        self._attach()
+        if like.is_cuda:
+            self.pool = torch.cuda.graph_pool_handle()
+            self.stream = torch.cuda.Stream(like.device)
+
+    def _attach(self) -> None:
+        """Make each parameter's ``grad`` the view that it may have been bereft of."""
         first = 0
         for parameter in self.parameters:
             # An optimizer's fused step wants the strides of gradient and parameter to be equal.
             parameter.grad = self.gradients.as_strided(parameter.shape, parameter.stride(), first)
             first += parameter.numel()
-        if like.is_cuda:
-            self.pool = torch.cuda.graph_pool_handle()
-            self.stream = torch.cuda.Stream(like.device)
 
     def step(self, batch: SceneBatch, shown: slice) -> dict[str, Tensor]:
         """The terms of a batch; leaves its gradient in :attr:`gradients`."""
         if not self.gradients.is_cuda:
+            self._attach()
             names, values = self.compute(batch, shown)
             return dict(zip(names, values.unbind(), strict=True))
         key = (batch.images.shape, shown.start)
