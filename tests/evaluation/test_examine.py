@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.model.test_weights import disk_of
-from vggt3.checks import DataError, UsageError
+from vggt3.checks import DataError, PlanError, UsageError
 from vggt3.evaluation import examine
 from vggt3.evaluation.examine import (
     Examination,
@@ -213,6 +213,16 @@ def test_impossible_options_are_said(sit: Sit, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             sit(**options)
+
+
+def test_what_does_not_fit_is_told_of_options_that_there_are(sit: Sit) -> None:
+    model = open_examined(ModelChoice(preset="tiny", seed=0, attention="softmax")).model
+    one = Engine(model, CPU).plan_sizes([(28, 42)]).needed
+    tight = exam_engine(model, replace(CPU, memory=str(int(1.001 * one))))
+    with pytest.raises(PlanError) as raised:
+        sit(model=tight, scenes=1).run()
+    wanted = "; give a --set of fewer views, --precision bf16, "
+    assert str(raised.value).endswith(wanted + "a backend with a bounded state, or more --memory")
 
 
 def test_tasks_keep_their_order() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,28 @@ def test_a_failure_leaves_the_old_scene(tmp_path: Path, error: type[BaseExceptio
         raise error("stop")
     assert (out / "points.ply").read_text() == "old"
     assert content(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="whose a folder is, is not asked there")
+def test_what_a_killed_process_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".out.partial-1", ".out.partial-2", ".out2.partial-1", ".out.old-1"):
+        (tmp_path / name / "out").mkdir(parents=True)
+        (tmp_path / name / "out" / "half").write_text("written")
+    left = content(tmp_path)
+    with staged(tmp_path / "out"):  # they are new: their owners may be about to own them
+        assert set(left) < set(content(tmp_path))
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(staging_module, "UNOWNED", -1.0)
+    with staged(tmp_path / "out"):  # this one is owned
+        left = content(tmp_path)
+        assert left[:2] == [".out.old-1", left[1]] and left[2:] == [".out2.partial-1"]
+        with pytest.raises(UsageError, match="not appear meanwhile"), staged(tmp_path / "out"):
+            assert set(left) < set(content(tmp_path))
+            (tmp_path / "out").mkdir()
+        (tmp_path / "out").rmdir()
+    assert left[1].startswith(f".out.partial-{os.getpid()}")
 
 
 def test_overwriting_replaces_all_of_it(tmp_path: Path) -> None:

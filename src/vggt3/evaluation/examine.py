@@ -24,6 +24,7 @@ from vggt3.geometry.projection import unproject
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.inference.options import RunOptions
+from vggt3.inference.plan import advising
 from vggt3.io.staging import check_folder
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, open_model
@@ -114,7 +115,8 @@ class Examination(Sitting):
 
     def _row(self, name: str, scene: ExamScene) -> Row:
         start = time.perf_counter()
-        predicted = predict(self.engine, scene, self.options.points)
+        with advising(fewer="a --set of fewer views"):
+            predicted = predict(self.engine, scene, self.options.points)
         device = self.engine.device if self.engine.device.type == "cuda" else "cpu"
         most = None if self.options.full_clouds else POINTS
         draw = None if self.options.pictures is None else partial(self._draw, name, scene.index)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -27,12 +28,27 @@ CHUNKS_ON_CPU = CHUNKS[0][-1:], CHUNKS[1]
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
 SMALLER = "a smaller --long-side"
-"""What a plan that does not fit advises on images; a command with another option says its own."""
+"""What a plan that does not fit advises on images; :func:`advising` says something else."""
+FEWER = "fewer views"
+"""And on how many."""
 HEADS_AT_ONCE = 16
 """Views that the dense heads work on at a time: their maps are large."""
 TRAVELLING = 4
 """Chunks of running tokens on the device when they lie on the host: one that works, its result,
 one that comes and one that leaves."""
+
+
+@contextmanager
+def advising(smaller: str | None = None, fewer: str = FEWER) -> Iterator[None]:
+    """Advise what a command has in place of ``--long-side`` (nothing where None) and of views."""
+    try:
+        yield
+    except checks.PlanError as error:
+        told = str(error)
+        if smaller is None:
+            told = told.replace(f"{SMALLER}, {FEWER}", FEWER)
+        told = told.replace(SMALLER, smaller or SMALLER).replace(FEWER, fewer)
+        raise checks.PlanError(told) from error
 
 
 @dataclass(frozen=True)
@@ -293,7 +309,7 @@ class _Planner:
         first: list[Sizes] = [[self.largest], *([] for _ in self.shares[1:])]
         helps = [
             (SMALLER, self._would_fit(shares, wishes, host)),
-            ("fewer views", self._would_fit(first, wishes, host)),
+            (FEWER, self._would_fit(first, wishes, host)),
             ("--precision bf16", self.dtype != torch.bfloat16),
             ("a backend with a bounded state", bool(self.scale.unbounded)),
         ]

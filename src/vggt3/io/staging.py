@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vggt3 import checks
+
+if sys.platform != "win32":
+    import fcntl
 
 SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 """What a scene's folder holds; a folder that holds anything else is never replaced."""
@@ -18,6 +24,8 @@ ANSWER_FILES = ("cameras.json", "scene.npz", "points.ply")
 CONFIDENCE = "confidence"
 """Key of each localised photo in cameras.json, which no reconstructed one has."""
 
+UNOWNED = 60.0
+"""Seconds within which a process makes what it has made its own."""
 NOT_YET = "not exist yet (or pass --overwrite; in Python overwrite=True)"
 """What is wanted of a place to write to."""
 
@@ -71,8 +79,9 @@ def naming(path: str | os.PathLike[str], told: str = "") -> Iterator[None]:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path``, with its ending, that takes its place at the end; whatever
-    happens in the block, ``path`` is as it was or whole."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    happens in the block, ``path`` is as it was or whole. Processes of several machines may
+    replace the same one."""
+    beside = path.with_name(f".{path.stem}.{os.urandom(5).hex()}{path.suffix}")
     try:
         with naming(path):
             yield beside
@@ -174,19 +183,50 @@ def _check_parent(place: Path, what: str) -> None:
 
 @contextmanager
 def _sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path named like ``place`` in a hidden folder beside it, which is removed at the end."""
+    """A path named like ``place`` in a hidden folder beside it, which is removed at the end; so
+    are those that killed processes have left there."""
     made = _make_parents(place)
     shelter = None
     try:
         with naming(out, " (nothing was kept)"):
+            _remove_orphans(place)
             shelter = _make_beside(place, "partial")
-            yield shelter / place.name  # Its own name: what is written inside may mention it.
+            with _owned(shelter):
+                yield shelter / place.name  # Its own name: what is written inside may mention it.
             shelter.rmdir()
     except BaseException:
         if shelter is not None:
             shutil.rmtree(shelter, ignore_errors=True)
         _remove_empty(made)
         raise
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[bool]:
+    """Whether ``folder`` is no other living process's; until the end it is this one's then."""
+    if sys.platform == "win32":  # whose a folder is, nobody asks there
+        yield False
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another's, or of a file system without locks
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(opened)
+
+
+def _remove_orphans(place: Path) -> None:
+    """Remove what processes that were killed were writing ``place`` in."""
+    for folder in place.parent.glob(f".{glob.escape(place.name)}.partial-*"):
+        with suppress(OSError):
+            settled = time.time() - folder.stat().st_mtime > UNOWNED
+            with _owned(folder) as own:
+                if own and settled:
+                    shutil.rmtree(folder)
 
 
 def _why_not_ours(place: Path, keep: Sequence[Path], judge: Judge) -> str | None:

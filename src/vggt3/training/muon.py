@@ -136,7 +136,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
                 loss = closure()
         for part in self.parts:
             if isinstance(part, Muon) or part.defaults["fused"]:
-                part.found_inf = self.found_inf  # type: ignore[union-attr]
+                part.found_inf = self.found_inf  # type: ignore[attr-defined]
             elif self.found_inf is not None and bool(self.found_inf):
                 continue
             part.step()

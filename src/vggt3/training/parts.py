@@ -8,7 +8,6 @@ again by the layers that have them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vggt3 import checks
+from vggt3.io.staging import replacing
 from vggt3.model import weight_files, weights, weights_saving
 from vggt3.model.names import is_adapter
 from vggt3.model.vggt3 import VGGT3
@@ -31,7 +31,7 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
     """Write ``trunk-1.safetensors``, … and ``adapter.safetensors`` into ``folder``.
 
     ``facts`` go into each file's header beside the preset and the backends. A file is complete
-    or not there: it is written under another name first.
+    or not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     backends = [spec.name for spec in model.specs]
@@ -48,10 +48,9 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
         files[f"trunk-{number}.safetensors"] = piece
     written = []
     for name, content in files.items():
-        draft, final = folder / f".{name}", folder / name
-        save_file(content, draft, header)
-        os.replace(draft, final)
-        written.append(final)
+        with replacing(folder / name) as beside:
+            save_file(content, beside, header)
+        written.append(folder / name)
     for stale in set(folder.glob("trunk-*.safetensors")) - set(written):
         stale.unlink()
     return written

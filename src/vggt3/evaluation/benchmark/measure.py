@@ -25,7 +25,7 @@ from vggt3.evaluation.benchmark.rows import Row
 from vggt3.evaluation.record import source_version
 from vggt3.inference.engine import Engine, peak_bytes
 from vggt3.inference.options import RunOptions
-from vggt3.inference.plan import SMALLER
+from vggt3.inference.plan import advising
 from vggt3.io.staging import check_writable
 from vggt3.model.opening import open_model
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
@@ -170,13 +170,13 @@ class Benchmark:
 
     def _row(self, engine: Engine, task: Task, facts: dict[str, Any]) -> Row:
         try:
-            timed = timings(engine, task.views, task.size, self.what.repeat, self.what.seed)
+            with advising("a smaller --size"):
+                timed = timings(engine, task.views, task.size, self.what.repeat, self.what.seed)
         except checks.RankError:
             raise
         except checks.InputError as error:
             fits = not isinstance(error, checks.PlanError)
-            told = str(error).replace(SMALLER, "a smaller --size")
-            problem = f"does not {'run' if fits else 'fit'}: {told}"
+            problem = f"does not {'run' if fits else 'fit'}: {error}"
         except (MemoryError, torch.OutOfMemoryError) as error:
             if self.world.size > 1 and isinstance(error, MemoryError):
                 raise  # the others do not know of it

@@ -24,6 +24,7 @@ from typing import Any
 
 from vggt3 import checks
 from vggt3.evaluation.record import Record, Task, read_record
+from vggt3.io.staging import replacing
 
 FORMAT = "vggt3 ablation 1"
 SETTINGS = "ablation.json"
@@ -111,7 +112,7 @@ class Folder:
         path = self.path / FITS / f"{slug(name)}-{key}-{tensors}.json"
         adapter = path.with_suffix(".safetensors")
         weights.replace(adapter)
-        self._write(path, facts)
+        _write(path, facts)
         return Fitted(tensors, dict(facts), adapter)
 
     def scores(self, key: str, tensors: str) -> dict[Task, Any]:
@@ -138,7 +139,7 @@ class Folder:
 
     def add_figures(self, name: str, key: str, tensors: str, figures: Mapping[str, Any]) -> None:
         """Keep what else was measured of a row."""
-        self._write(self.path / ROWS / f"{slug(name)}-{key}-{tensors}.json", figures)
+        _write(self.path / ROWS / f"{slug(name)}-{key}-{tensors}.json", figures)
 
     def merge(self, other: Path) -> int:
         """Take in whatever another folder of the same ablation has; returns the files taken.
@@ -154,16 +155,15 @@ class Folder:
             newer = ours.exists() and path.parent.name == SCORES and _more(path, ours)
             if path.name.startswith(".") or (ours.exists() and not newer):
                 continue
-            beside = ours.with_name(f".{ours.name}.{self.token}")
-            shutil.copyfile(path, beside)
-            beside.replace(ours)
+            with replacing(ours) as beside:
+                shutil.copyfile(path, beside)
             taken += 1
         return taken
 
     def _found(self, content: Mapping[str, Any]) -> None:
         """Write the settings unless another process was first."""
         own = self.path / f".{SETTINGS}.{self.token}.own"
-        self._write(own, content)
+        _write(own, content)
         try:
             os.link(own, self.path / SETTINGS)
         except FileExistsError:
@@ -173,14 +173,11 @@ class Folder:
         finally:
             own.unlink(missing_ok=True)
 
-    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        beside = path.with_name(f".{path.name}.{self.token}")
-        try:
-            text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as beside:
+        text = json.dumps(content, indent=1, ensure_ascii=False, default=str)
+        beside.write_text(text, encoding="utf-8")
 
 
 def _more(theirs: Path, ours: Path) -> bool:
