@@ -15,8 +15,8 @@ from torch import Tensor
 LEAF = 32
 """Points a leaf."""
 BLOCK = 1 << 26
-"""Distances to points of leaves that are held at once on a GPU, where 2^24 took up to twice as long;
-a quarter of it on a CPU, whose memory others use."""
+"""Distances to points of leaves that are held at once on a GPU, where 2^24 took up to twice as
+long; a quarter of it on a CPU, whose memory others use."""
 
 
 class BoxTree:
