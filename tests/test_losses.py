@@ -235,5 +235,6 @@ def test_a_residual_beyond_the_tail_counts_by_its_logarithm() -> None:
     (gradient,) = torch.autograd.grad(found.sum(), x)
     torch.testing.assert_close(gradient[~near], torch.full((2,), 10.0, dtype=torch.float64))
     torch.testing.assert_close(gradient[near], x[near].abs().exp())
-    with pytest.raises(UsageError, match="tail must be at least 0, got -1"):
-        LossWeights(tail=-1)
+    for tail in (-1, math.inf):
+        with pytest.raises(UsageError, match=f"tail must be at least 0, and finite, got {tail}"):
+            LossWeights(tail=tail)

@@ -10,6 +10,7 @@ both local terms are means over their own valid neighbours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,8 @@ class LossWeights:
     never. Not in the paper."""
 
     def __post_init__(self) -> None:
-        checks.require(self.tail >= 0, "--loss.tail", "be at least 0", self.tail)
+        known = 0 <= self.tail < math.inf
+        checks.require(known, "--loss.tail", "be at least 0, and finite", self.tail)
 
 
 @dataclass(frozen=True)
