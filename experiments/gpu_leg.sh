@@ -27,8 +27,8 @@ options=(--method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 
   --recipes "${RECIPES:-8@168x168*32:2,8@168x224*24:2,16@168x126*20:1}")
 [ -d .carry/textures ] && options+=(--textures .carry/textures)
 case $leg in
-  go_on) place=backbone options+=(--train all --lr 1.8e-3 --warmup 100 --decay 0) ;;
-  finish) place=backbone options+=(--train all --lr 1.8e-3 --warmup 100 --decay 0.6) ;;
+  go_on) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0) ;;
+  finish) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0.45) ;;
   adapter) place=adapter
     options+=(--train adapter --attention ttt_shortconv --teacher 10 --lr 2e-3 --warmup 50
       --decay 0.7 --adapter "$(first "$legs/adapter/adapter.safetensors" \
