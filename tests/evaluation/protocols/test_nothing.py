@@ -45,6 +45,24 @@ def test_one_scene_without_depth_among_others_is_said(
     assert summary["absrel"]["scenes"] == 1
 
 
+def test_captures_with_depth_of_some_views_are_scored_by_those(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    for name, known in (("full", 4), ("partly", 1), ("without", 0)):
+        WRITERS["captures"](data, drawn())
+        listing = (data / "room").rename(data / name) / "cameras.json"
+        content = json.loads(listing.read_text())
+        for frame in content["frames"][known:]:
+            del frame["depth"]
+        listing.write_text(json.dumps(content))
+    assert run("points", "--data", data, "-o", tmp_path / "run.json") == 0
+    assert "1 of 3 scenes must have known depth" in capsys.readouterr().err
+    rows = json.loads((tmp_path / "run.json").read_text())["sets"]["points"]
+    points = {row["scene"]: row["scores"]["points"] for row in rows}
+    assert points["full"] > points["partly"] > points["without"] == 0
+
+
 def test_pictures_are_looked_at_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ it is unknown.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +76,10 @@ class View:
         """Those of ``needs`` that this view does not have."""
         return [need for need in needs if getattr(self, need) is None]
 
+    def unknown_depth(self) -> Tensor:
+        """[H, W] float32 zeros: depth that says nothing."""
+        return torch.zeros(self.size)
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -102,6 +106,11 @@ class Scene:
                 f"no {' and no '.join(lacking)}",
                 error=checks.DataError,
             )
+
+    def filled(self) -> Scene:
+        """The scene with depth that says nothing in the views that have none."""
+        views = (v if v.depth else replace(v, depth=v.unknown_depth, mask=None) for v in self.views)
+        return replace(self, views=tuple(views))
 
     def cameras(self, which: Sequence[int] | None = None) -> Cameras:
         """float64 cameras of some views (all if not given) in the scene's own world."""

@@ -131,8 +131,25 @@ class Protocol:
 
     def check(self, scene: Scene) -> None:
         """Raise DataError where a view that is scored lacks what scoring needs."""
+        scene.require(self.needs, self._scored(scene))
+
+    def checked(self, scenes: Sequence[Scene]) -> list[Scene]:
+        """The scenes to be scored. In data of any layout views may have no depth, and know
+        nothing, as long as some view that is scored has.
+
+        Raises:
+            DataError: a view that is scored lacks what scoring needs.
+        """
+        depths = (scene.views[n].depth for scene in scenes for n in self._scored(scene))
+        if self.layout is None and any(depth is not None for depth in depths):
+            scenes = [scene.filled() for scene in scenes]
+        for scene in scenes:
+            self.check(scene)
+        return list(scenes)
+
+    def _scored(self, scene: Scene) -> list[int]:
         chosen = self.choose(scene)
-        scene.require(self.needs, [chosen.views[place] for place in chosen.scored])
+        return [chosen.views[place] for place in chosen.scored]
 
     def ask(self, engine: Engine, loaded: LoadedScene, chosen: Chosen) -> Answer:
         """What a model says of the views; dense maps of the scored ones alone."""

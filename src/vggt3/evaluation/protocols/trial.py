@@ -106,9 +106,8 @@ class Trial(Sitting):
         found = protocol.find(folder)
         self.missing = max(0, len(protocol.scenes) - len(found))
         """The protocol's scenes that the folder does not have."""
-        self.scenes = {scene.name: scene for scene in found[: self.options.scenes]}
-        for scene in self.scenes.values():
-            protocol.check(scene)
+        checked = protocol.checked(found[: self.options.scenes])
+        self.scenes = {scene.name: scene for scene in checked}
         self.tasks: list[Task] = [(protocol.name, name) for name in self.scenes]
         self.long_side = self.options.long_side or engine.model.config.long_side
         about = {
