@@ -24,8 +24,8 @@ from vggt3.evaluation.pictures import Pictures
 from vggt3.evaluation.protocols.selection import Strided
 from vggt3.evaluation.rooms import ExamScene, read_exam
 from vggt3.evaluation.scoring import Predicted, score_scene
+from vggt3.files import replacing
 from vggt3.inference.options import RunOptions
-from vggt3.io.staging import replacing
 from vggt3.model.choice import ModelChoice
 
 SHOWN = ("auc@30", "rra@15", "rta@15", "absrel", "cd", "nc")

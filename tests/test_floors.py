@@ -15,6 +15,7 @@ FLOORS = {
     "checks": 0,
     "geometry": 1,
     "distributed": 1,
+    "files": 1,
     "attention": 2,
     "model": 3,
     "losses": 3,

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from vggt3.evaluation.scoring import AlignedCloud
+from vggt3.files import replacing
 from vggt3.io.export.cloud_panel import draw_cloud, draw_size
 from vggt3.io.export.colours import PAGE, TEXT, depth_colours
 from vggt3.io.export.viewpoint import fitted, look, scene_frame
-from vggt3.io.staging import replacing
 from vggt3.metrics.neighbours import Neighbours
 
 HEIGHT, WIDTH, MARGIN, TITLE = 420, 560, 12, 30

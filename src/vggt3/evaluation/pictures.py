@@ -20,7 +20,8 @@ from vggt3 import checks
 from vggt3.data.procedural.render import Renderer
 from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.evaluation.rooms import Exam, ExamScene
-from vggt3.io.staging import check_folder, replacing
+from vggt3.files import replacing
+from vggt3.io.staging import check_folder
 
 MOST_WORKERS = 16
 ARRAYS = ("images", "depth", "camera_from_world", "intrinsics")

@@ -18,8 +18,9 @@ import torch
 from vggt3 import __version__, checks
 from vggt3.evaluation.intervals import Interval, interval, paired
 from vggt3.evaluation.scoring import Scores
+from vggt3.files import replacing
 from vggt3.inference.engine import Engine
-from vggt3.io.staging import check_writable, replacing
+from vggt3.io.staging import check_writable
 from vggt3.model.vggt3 import VGGT3
 from vggt3.model.weights import fingerprint
 

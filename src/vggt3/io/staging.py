@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shutil
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from vggt3 import checks
-
-if sys.platform != "win32":
-    import fcntl
+from vggt3.files import make_beside, sheltered
 
 SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 """What a scene's folder holds; a folder that holds anything else is never replaced."""
@@ -24,8 +19,6 @@ ANSWER_FILES = ("cameras.json", "scene.npz", "points.ply")
 CONFIDENCE = "confidence"
 """Key of each localised photo in cameras.json, which no reconstructed one has."""
 
-UNOWNED = 60.0
-"""Seconds within which a process makes what it has made its own."""
 NOT_YET = "not exist yet (or pass --overwrite; in Python overwrite=True)"
 """What is wanted of a place to write to."""
 
@@ -66,31 +59,6 @@ def _other_than(place: Path, files: Sequence[str], *, answers: bool) -> str | No
 
 
 @contextmanager
-def naming(path: str | os.PathLike[str], told: str = "") -> Iterator[None]:
-    """Raise an error of the system that names no file (a full disk) again, with ``path``."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, f"{path}{told}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path``, with its ending, that takes its place at the end; whatever
-    happens in the block, ``path`` is as it was or whole. Processes of several machines may
-    replace the same one."""
-    beside = path.with_name(f".{path.stem}.{os.urandom(5).hex()}{path.suffix}")
-    try:
-        with naming(path):
-            yield beside
-            beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-@contextmanager
 def staged(
     out: str | os.PathLike[str],
     overwrite: bool = False,
@@ -105,7 +73,7 @@ def staged(
     the system that names no file (a full disk) is raised again with ``out``'s name.
     """
     place = check_out(out, overwrite, keep, judge)
-    with _sheltered(place, out) as partial:
+    with sheltered(place, out) as partial:
         partial.mkdir()
         yield partial
         _swap_in(partial, place, overwrite)
@@ -115,7 +83,7 @@ def staged(
 def staged_file(out: str | os.PathLike[str], overwrite: bool, magic: bytes) -> Iterator[Path]:
     """A new file, hidden beside ``out``, that gets its name at the end; see :func:`staged`."""
     place = check_file(out, overwrite, magic)
-    with _sheltered(place, out) as partial:
+    with sheltered(place, out) as partial:
         yield partial
         came = os.path.lexists(place) and not overwrite
         checks.require(not came, f"OUT '{out}'", "not appear meanwhile", "a file")
@@ -181,54 +149,6 @@ def _check_parent(place: Path, what: str) -> None:
         checks.fail(what, "be in a folder that can be written", f"{kind} '{parent}'")
 
 
-@contextmanager
-def _sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path named like ``place`` in a hidden folder beside it, which is removed at the end; so
-    are those that killed processes have left there."""
-    made = _make_parents(place)
-    shelter = None
-    try:
-        with naming(out, " (nothing was kept)"):
-            _remove_orphans(place)
-            shelter = _make_beside(place, "partial")
-            with _owned(shelter):
-                yield shelter / place.name  # Its own name: what is written inside may mention it.
-            shelter.rmdir()
-    except BaseException:
-        if shelter is not None:
-            shutil.rmtree(shelter, ignore_errors=True)
-        _remove_empty(made)
-        raise
-
-
-@contextmanager
-def _owned(folder: Path) -> Iterator[bool]:
-    """Whether ``folder`` is no other living process's; until the end it is this one's then."""
-    if sys.platform == "win32":  # whose a folder is, nobody asks there
-        yield False
-        return
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another's, or of a file system without locks
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(opened)
-
-
-def _remove_orphans(place: Path) -> None:
-    """Remove what processes that were killed were writing ``place`` in."""
-    for folder in place.parent.glob(f".{glob.escape(place.name)}.partial-*"):
-        with suppress(OSError):
-            settled = time.time() - folder.stat().st_mtime > UNOWNED
-            with _owned(folder) as own:
-                if own and settled:
-                    shutil.rmtree(folder)
-
-
 def _why_not_ours(place: Path, keep: Sequence[Path], judge: Judge) -> str | None:
     """Why the folder ``place`` must not be replaced, or None."""
     if Path.cwd().is_relative_to(place):
@@ -239,42 +159,16 @@ def _why_not_ours(place: Path, keep: Sequence[Path], judge: Judge) -> str | None
     return judge(place) if any(place.iterdir()) else None
 
 
-def _make_parents(place: Path) -> list[Path]:
-    """Make the folders above ``place``; return those that were missing, deepest first."""
-    missing = [folder for folder in place.parents if not folder.exists()]
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _remove_empty(missing)
-        checks.fail(f"OUT '{place}'", "be in a folder that can be made", error.strerror)
-    return missing
-
-
-def _make_beside(place: Path, purpose: str) -> Path:
-    """A new empty folder beside ``place``, with the permissions any new folder gets."""
-    stem = f".{place.name}.{purpose}-{os.getpid()}"
-    for attempt in range(1000):
-        folder = place.with_name(f"{stem}-{attempt}" if attempt else stem)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            checks.fail(f"OUT '{place}'", "be in a folder that can be written", error.strerror)
-        return folder
-    checks.fail(f"OUT '{place}'", "have room for a folder beside it", f"a thousand '{stem}-…'")
-
-
 def _swap_in(partial: Path, place: Path, overwrite: bool) -> None:
     """Give ``partial`` the name ``place``; an old folder there goes last."""
     if not os.path.lexists(place):
         os.rename(partial, place)
         return
     if not overwrite:
-        kept = _make_beside(place, "finished") / place.name
+        kept = make_beside(place, "finished") / place.name
         os.rename(partial, kept)
         checks.fail(f"OUT '{place}'", "not appear meanwhile", f"one; the scene is in '{kept}'")
-    old = _make_beside(place, "old")
+    old = make_beside(place, "old")
     try:
         os.rename(place, old / place.name)
         os.rename(partial, place)
@@ -284,17 +178,6 @@ def _swap_in(partial: Path, place: Path, overwrite: bool) -> None:
         old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove those of ``folders`` (deepest first) that exist and are empty."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError:
-            return
 
 
 def check_writable(path: Path, name: str) -> None:

@@ -26,7 +26,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,6 +37,7 @@ from torch import Tensor
 
 from vggt3 import __version__, checks
 from vggt3.attention.registry import LayerSpec
+from vggt3.files import sheltered
 from vggt3.model import quantisation
 from vggt3.model.config import VGGT_1B, EncoderConfig, ModelConfig
 
@@ -347,21 +347,19 @@ def put(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> 
     Raises:
         DataError: the reason why not; an existing file is as it was.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
-        mode = beside.stat().st_mode
-        save_file(dict(tensors), beside, metadata)
-        beside.chmod(mode)  # some versions write a private file and move it here
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
+        with sheltered(path, path) as beside:
+            beside.touch()
+            mode = beside.stat().st_mode
+            save_file(dict(tensors), beside, metadata)
+            beside.chmod(mode)  # some versions write a private file and move it here
+            with beside.open("rb+") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+    except checks.UsageError as error:
+        refuse(path, "be writable", error.__context__ or error)
     except (SafetensorError, OSError) as error:
         refuse(path, "be writable", error)
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def digest(path: Path) -> str:

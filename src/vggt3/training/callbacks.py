@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vggt3 import checks
-from vggt3.io.staging import naming
+from vggt3.files import naming
 from vggt3.training.module import NotFinite, Training
 from vggt3.training.parts import save_parts
 

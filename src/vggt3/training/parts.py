@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.io.staging import replacing
+from vggt3.files import replacing
 from vggt3.model import weight_files, weights, weights_saving
 from vggt3.model.names import is_adapter
 from vggt3.model.vggt3 import VGGT3

@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from vggt3.evaluation.benchmark.rows import Row, Series
+from vggt3.files import replacing
 from vggt3.io.export.colours import FAINT_TEXT, PAGE, PANEL, TEXT
-from vggt3.io.staging import replacing
 
 Colour = tuple[int, int, int]
 Style = tuple[Colour, int]

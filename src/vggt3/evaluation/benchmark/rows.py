@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vggt3 import checks
-from vggt3.io.staging import naming
+from vggt3.files import naming
 
 FORMAT = "vggt3 benchmark 1"
 OURS = "vggt3"

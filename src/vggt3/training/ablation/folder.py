@@ -24,7 +24,7 @@ from typing import Any
 
 from vggt3 import checks
 from vggt3.evaluation.record import Record, Task, read_record
-from vggt3.io.staging import replacing
+from vggt3.files import replacing
 
 FORMAT = "vggt3 ablation 1"
 SETTINGS = "ablation.json"

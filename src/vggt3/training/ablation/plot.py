@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vggt3.evaluation.benchmark.plot import COLOURS, GRID
 from vggt3.evaluation.intervals import Interval
+from vggt3.files import replacing
 from vggt3.io.export.colours import FAINT_TEXT, PAGE, PANEL, TEXT
-from vggt3.io.staging import replacing
 from vggt3.training.ablation.settings import SCORES
 from vggt3.training.ablation.table import HEADS, RISING, Line, decided
 

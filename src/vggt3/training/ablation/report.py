@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vggt3.io.staging import replacing
+from vggt3.files import replacing
 from vggt3.training.ablation import plot, table
 from vggt3.training.ablation.table import Line
 from vggt3.training.ablation.work import Work

@@ -1,0 +1,134 @@
+"""Files and folders that appear whole or not at all, whatever happens to who writes them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vggt3 import checks
+
+if sys.platform != "win32":
+    import fcntl
+
+UNOWNED = 60.0
+"""Seconds within which a process makes what it has made its own."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str], told: str = "") -> Iterator[None]:
+    """Raise an error of the system that names no file (a full disk) again, with ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, f"{path}{told}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path``, with its ending, that takes its place at the end; whatever
+    happens in the block, ``path`` is as it was or whole. Processes of several machines may
+    replace the same one."""
+    beside = path.with_name(f".{path.stem}.{os.urandom(5).hex()}{path.suffix}")
+    try:
+        with naming(path):
+            yield beside
+            beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path named like ``place`` in a hidden folder beside it, which is removed at the end; so
+    are those that killed processes have left there."""
+    made = _make_parents(place)
+    shelter = None
+    try:
+        with naming(out, " (nothing was kept)"):
+            _remove_orphans(place)
+            shelter = make_beside(place, "partial")
+            with _owned(shelter):
+                yield shelter / place.name  # Its own name: what is written inside may mention it.
+            shelter.rmdir()
+    except BaseException:
+        if shelter is not None:
+            shutil.rmtree(shelter, ignore_errors=True)
+        _remove_empty(made)
+        raise
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[bool]:
+    """Whether ``folder`` is no other living process's; until the end it is this one's then."""
+    if sys.platform == "win32":  # whose a folder is, nobody asks there
+        yield False
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another's, or of a file system without locks
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(opened)
+
+
+def _remove_orphans(place: Path) -> None:
+    """Remove what processes that were killed were writing ``place`` in: folders of our names with
+    nothing but that in them."""
+    ours = re.compile(rf"\.{re.escape(place.name)}\.partial-\d+(-\d+)?")
+    for folder in place.parent.iterdir():
+        if not ours.fullmatch(folder.name) or folder.is_symlink():
+            continue
+        with suppress(OSError):
+            settled = time.time() - folder.stat().st_mtime > UNOWNED
+            with _owned(folder) as own:
+                if own and settled and {entry.name for entry in folder.iterdir()} <= {place.name}:
+                    shutil.rmtree(folder)
+
+
+def _make_parents(place: Path) -> list[Path]:
+    """Make the folders above ``place``; return those that were missing, deepest first."""
+    missing = [folder for folder in place.parents if not folder.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _remove_empty(missing)
+        checks.fail(f"OUT '{place}'", "be in a folder that can be made", error.strerror)
+    return missing
+
+
+def make_beside(place: Path, purpose: str) -> Path:
+    """A new empty folder beside ``place``, with the permissions any new folder gets."""
+    stem = f".{place.name}.{purpose}-{os.getpid()}"
+    for attempt in range(1000):
+        folder = place.with_name(f"{stem}-{attempt}" if attempt else stem)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            checks.fail(f"OUT '{place}'", "be in a folder that can be written", error.strerror)
+        return folder
+    checks.fail(f"OUT '{place}'", "have room for a folder beside it", f"a thousand '{stem}-…'")
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of ``folders`` (deepest first) that exist and are empty."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
