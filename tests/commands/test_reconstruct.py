@@ -157,7 +157,7 @@ BAD = [
     (("PHOTOS", "-o", "OUT", "--attention.schedule", "0-9:linear"), 2, "layers in 0..3"),
     (("PHOTOS", "-o", "OUT", "--preset", "tny"), 2, "did you mean 'tiny'"),
     (("PHOTOS", "-o", "OUT", "--device", "cuda:7"), 2, "--device must"),
-    (("PHOTOS", "-o", "OUT", "--memory", "1M"), 1, "; give --precision bf16, or more --memory"),
+    (("PHOTOS", "-o", "OUT", "--memory", "1M"), 1, "; give more --memory"),
     (("PHOTOS", "-o", "OUT", "--memory", "7M"), 1, "smaller --long-side"),
     (("PHOTOS", "-o", "OUT", "--features", "repaly"), 2, "did you mean 'replay'"),
     (("PHOTOS", "-o", "OUT", "--attention", "softmax", "--features", "replay"), 2, "softmax"),

@@ -17,6 +17,7 @@ from vggt3.data.procedural.look import Look
 from vggt3.inference.options import RunOptions
 from vggt3.io.export.scene_npz import SceneArchive
 from vggt3.metrics import AbsRel, PoseAccuracy, pair_errors_deg, sideways, still_baseline
+from vggt3.metrics.medians import median
 from vggt3.model.choice import ModelChoice
 from vggt3.model.config import preset
 from vggt3.model.opening import shipped_backbones
@@ -86,7 +87,7 @@ def _focal_error(pairs: list[tuple[CaptureFrame, CaptureFrame]]) -> str:
         for found, true in pairs
         if found.intrinsics is not None and true.intrinsics is not None
     ]
-    return f"{100 * float((torch.cat(ratios) - 1).abs().median()):.1f} %" if ratios else "–"
+    return f"{100 * median((torch.cat(ratios) - 1).abs()):.1f} %" if ratios else "–"
 
 
 def _or_nan(pose: Tensor | None) -> Tensor:
@@ -106,7 +107,7 @@ def _errors(
     rotation, translation = pair_errors_deg(poses.double(), truth.double())
     return {
         "AUC@30 of pairs of photos": f"{float(accuracy.compute()['auc@30']):.1f}",
-        "rotation between photos, median": f"{float(rotation.nanmedian()):.1f}°",
-        "direction of motion, median": f"{float(translation.nanmedian()):.1f}°",
+        "rotation between photos, median": f"{median(rotation):.1f}°",
+        "direction of motion, median": f"{median(translation):.1f}°",
         "depth, mean relative error": f"{100 * float(distance.compute()['absrel']):.1f} %",
     }

@@ -11,12 +11,12 @@ from vggt3.commands.map_scene import (
     half_error,
     notes,
     open_for,
-    print_table,
     read_photos,
     scene_rows,
 )
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
+from vggt3.commands.tables import print_table
 from vggt3.inference.extend import (
     check_extensible,
     check_names,

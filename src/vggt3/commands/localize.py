@@ -14,11 +14,11 @@ from vggt3.commands.map_scene import (
     check_confidence,
     notes,
     open_for,
-    print_table,
     read_photos,
 )
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
+from vggt3.commands.tables import print_table
 from vggt3.inference.alignment import Alignment, align
 from vggt3.inference.localise import Localizer, QueryOptions
 from vggt3.inference.options import RunOptions

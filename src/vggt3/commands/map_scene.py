@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
-
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
+from vggt3.commands.tables import print_table
 from vggt3.inference.identity import identity_of
 from vggt3.inference.localise import Localizer, QueryOptions, gap_between
 from vggt3.inference.mapping import LIMIT, check_size, map_taken
@@ -164,14 +162,6 @@ def half_error(engine: SceneEngine, scene: SceneMemory, views: Views, saved: Sav
     whole, halved = (Localizer(engine, x, options) for x in (scene, scene.halved()))
     gap = gap_between(whole, halved, asked)
     return f"tensors {saved.error:.1e} relative; {len(chosen)} photos asked: {gap.describe()}"
-
-
-def print_table(title: str, rows: Rows) -> None:
-    """A table of names and values."""
-    shown = Table(title=title, show_header=False, title_justify="left")
-    for name, value in rows:
-        shown.add_row(name, value)
-    Console().print(shown)
 
 
 def check_confidence(names: list[str], confidence: list[float], least: float) -> str | None:

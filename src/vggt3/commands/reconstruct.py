@@ -9,12 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-from rich.table import Table
-
 from vggt3 import checks
 from vggt3.attention.kernels.softmax import Call, choose
 from vggt3.commands.progress import Bars
+from vggt3.commands.tables import print_table
 from vggt3.inference.engine import Engine, Outcome
 from vggt3.inference.options import RunOptions, show_bytes
 from vggt3.inference.plan import Plan
@@ -98,7 +96,7 @@ def reconstruct(
     if crew.speaks:
         for note in work.notes:
             print("vggt3: note: " + " ".join(note.split()), file=sys.stderr)
-        _print_table(title, rows)
+        print_table(title, rows)
 
 
 def _work(
@@ -217,10 +215,3 @@ def _kernel(engine: Engine) -> str:
 def _device(engine: Engine) -> str:
     precision = str(engine.dtype).removeprefix("torch.")
     return f"{engine.device}, {precision}"
-
-
-def _print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    shown = Table(title=title, show_header=False, title_justify="left")
-    for name, value in rows:
-        shown.add_row(name, value)
-    Console().print(shown)

@@ -21,10 +21,10 @@ from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.scoring import ICP_LIMIT_M, POINTS, AlignedCloud, Predicted, score_scene
 from vggt3.evaluation.sitting import Sitting
 from vggt3.geometry.projection import unproject
+from vggt3.inference.advice import advising
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.inference.options import RunOptions
-from vggt3.inference.plan import advising
 from vggt3.io.staging import check_folder
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, open_model

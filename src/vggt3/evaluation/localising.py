@@ -26,6 +26,7 @@ from vggt3.inference.mapping import map_taken
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.taking import take
 from vggt3.metrics import PoseAccuracy, align_cameras, pose_errors, still_baseline
+from vggt3.metrics.medians import median
 from vggt3.types import Views
 
 SET, MAPPED, ASKED = "v300", 100, 50
@@ -135,7 +136,7 @@ def localisation_row(
         float(accuracy.compute()["auc@30"]),
         *_median_errors(motion, ours, known),
         *_median_errors(motion, found, sought),
-        float(sure.median()),
+        median(sure),
     )
 
 
@@ -148,7 +149,7 @@ def _median_errors(
     if motion is None:
         return math.nan, math.nan
     turn, away = pose_errors(motion.apply_to_cameras(found), truth)
-    return float(turn.median()), float(away.median())
+    return median(turn), median(away)
 
 
 def summary(rows: Iterable[LocalisationRow]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from vggt3.geometry.camera import camera_centres, invert_pose
 from vggt3.inference.camera_gap import angles_deg, extent_of
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.io.reference_cameras import ReferenceCameras
+from vggt3.metrics.medians import median
 
 ON_A_LINE = 1e-3
 """Centres whose second spread is less than this share of their first are on one line: what is
@@ -102,9 +103,9 @@ def align(scene: SceneMemory, reference: ReferenceCameras) -> Alignment:
     away = (found.apply(source) - target).square().sum(-1).mean().sqrt()
     known = invert_pose(reference.world_from_camera[theirs])
     moved = found.apply_to_cameras(scene.cameras.camera_from_world.double()[ours])
-    turned = angles_deg(moved, known).median()
+    turned = median(angles_deg(moved, known))
     return Alignment(
-        found, len(ours), float(away), extent_of(known), float(turned), reference.metric, unclear
+        found, len(ours), float(away), extent_of(known), turned, reference.metric, unclear
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vggt3.geometry.camera import camera_centres
 from vggt3.geometry.rotation import rotation_angle
+from vggt3.metrics.medians import median
 
 
 @dataclass(frozen=True)
@@ -49,4 +50,4 @@ def camera_gap(
     a, b = ours.double(), theirs.double()
     turn = angles_deg(a, b)
     away = (camera_centres(a) - camera_centres(b)).norm(dim=-1)
-    return CameraGap(float(turn.median()), float(away.median()) / max(extent, 1e-30))
+    return CameraGap(median(turn), median(away) / max(extent, 1e-30))

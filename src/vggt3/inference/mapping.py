@@ -106,11 +106,11 @@ def check_size(engine: SceneEngine, sizes: Sequence[tuple[int, int]], limit: str
     """
     allowed, scale = parse_bytes(limit, "--limit"), measure(engine.model, sizes, engine.dtype)
     wanted = show_bytes(scale.states * 1.05).replace(" ", "")
-    remedy = f"give --limit {wanted}, or fewer photos"
+    remedy = f"give --limit {wanted}"
     if scale.unbounded:
         remedy += (
-            f", or a backend whose memory does not grow with the photos, as that of "
-            f"{', '.join(scale.unbounded)} does (--attention ttt_shortconv, or softmax with "
+            ", or fewer photos, or a backend whose memory does not grow with the photos, as that "
+            f"of {', '.join(scale.unbounded)} does (--attention ttt_shortconv, or softmax with "
             "--attention.max_views)"
         )
     checks.require(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import torch
 
 from vggt3 import checks
+from vggt3.inference.advice import FEWER, SMALLER
 from vggt3.inference.measure import Scale, Sizes, measure, patches, working_bytes
 from vggt3.inference.options import Wishes, show_bytes
 from vggt3.model.vggt3 import VGGT3
@@ -27,28 +27,11 @@ CHUNKS_ON_CPU = CHUNKS[0][-1:], CHUNKS[1]
 """A CPU is a quarter faster where a chunk's tensors stay in its caches."""
 SLACK = 1.15
 """On top of the sum: the allocator's rounding and small things not counted."""
-SMALLER = "a smaller --long-side"
-"""What a plan that does not fit advises on images; :func:`advising` says something else."""
-FEWER = "fewer views"
-"""And on how many."""
 HEADS_AT_ONCE = 16
 """Views that the dense heads work on at a time: their maps are large."""
 TRAVELLING = 4
 """Chunks of running tokens on the device when they lie on the host: one that works, its result,
 one that comes and one that leaves."""
-
-
-@contextmanager
-def advising(smaller: str | None = None, fewer: str = FEWER) -> Iterator[None]:
-    """Advise what a command has in place of ``--long-side`` (nothing where None) and of views."""
-    try:
-        yield
-    except checks.PlanError as error:
-        told = str(error)
-        if smaller is None:
-            told = told.replace(f"{SMALLER}, {FEWER}", FEWER)
-        told = told.replace(SMALLER, smaller or SMALLER).replace(FEWER, fewer)
-        raise checks.PlanError(told) from error
 
 
 @dataclass(frozen=True)
@@ -191,6 +174,7 @@ class _Planner:
     ) -> None:
         sizes = [size for share in shares for size in share]
         self.model, self.budget, self.dtype = model, budget, dtype
+        self.sizes = shares
         self.scale: Scale = measure(model, sizes, dtype)
         self.shares = [
             _Share(
@@ -304,21 +288,27 @@ class _Planner:
 
     def _what_helps(self, wishes: Wishes, host: int | None) -> str:
         """What makes a scene smaller that fits in no way: only what can be enough by itself, and a
-        precision and a backend that take less than these."""
+        backend that takes less than this one."""
         shares = [[(PATCH, PATCH)] * share.views for share in self.shares]
         first: list[Sizes] = [[self.largest], *([] for _ in self.shares[1:])]
         helps = [
             (SMALLER, self._would_fit(shares, wishes, host)),
             (FEWER, self._would_fit(first, wishes, host)),
-            ("--precision bf16", self.dtype != torch.bfloat16),
+            ("--precision bf16", self._would_fit(self.sizes, wishes, host, torch.bfloat16)),
             ("a backend with a bounded state", bool(self.scale.unbounded)),
         ]
         names = [name for name, helpful in helps if helpful]
         return f"give {', '.join(names)}, or more --memory" if names else "give more --memory"
 
-    def _would_fit(self, shares: Sequence[Sizes], wishes: Wishes, host: int | None) -> bool:
-        """Whether other views would fit."""
-        other = _Planner(self.model, shares, self.budget, self.dtype)
+    def _would_fit(
+        self,
+        shares: Sequence[Sizes],
+        wishes: Wishes,
+        host: int | None,
+        dtype: torch.dtype | None = None,
+    ) -> bool:
+        """Whether other views, or other numbers, would fit."""
+        other = _Planner(self.model, shares, self.budget, dtype or self.dtype)
         return other.first_that_fits(wishes, host)[0] is not None
 
 

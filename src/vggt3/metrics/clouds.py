@@ -16,6 +16,7 @@ from torchmetrics import Metric
 
 from vggt3 import checks
 from vggt3.geometry.alignment import Similarity, umeyama
+from vggt3.metrics.medians import median
 from vggt3.metrics.neighbours import Neighbours, Way
 
 NORMAL_NEIGHBOURS = 30
@@ -114,8 +115,8 @@ def cloud_errors(predicted: Surface, truth: Surface) -> CloudErrors:
     return CloudErrors(
         accuracy=float(there.mean()),
         completeness=float(back.mean()),
-        accuracy_median=float(there.median()),
-        completeness_median=float(back.median()),
+        accuracy_median=median(there),
+        completeness_median=median(back),
         normals=float(agree[0] + agree[1]) / 2,
     )
 

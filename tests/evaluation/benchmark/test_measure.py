@@ -79,8 +79,7 @@ def test_what_does_not_fit_says_so_and_the_others_go_on(tmp_path: Path) -> None:
     fits, too_large = Benchmark(what, tight, tmp_path / "rows.jsonl").measure()
     assert fits.problem is None
     assert str(too_large.problem).startswith("does not fit: the plan for 150 views must fit")
-    wanted = "; give a smaller --size, fewer views, --precision bf16, "
-    wanted += "a backend with a bounded state, "
+    wanted = "; give a smaller --size, fewer views, a backend with a bounded state, "
     assert str(too_large.problem).endswith(wanted + "or more --memory")
     assert too_large.seconds is None
     assert Benchmark(what, tight, tmp_path / "rows.jsonl").waiting  # asked again next time

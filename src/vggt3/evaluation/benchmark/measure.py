@@ -23,9 +23,9 @@ from vggt3.evaluation.benchmark.combinations import Combinations, Variant
 from vggt3.evaluation.benchmark.operations import Counter
 from vggt3.evaluation.benchmark.rows import Row
 from vggt3.evaluation.record import source_version
+from vggt3.inference.advice import advising
 from vggt3.inference.engine import Engine, peak_bytes
 from vggt3.inference.options import RunOptions
-from vggt3.inference.plan import advising
 from vggt3.io.staging import check_writable
 from vggt3.model.opening import open_model
 from vggt3.types import Cameras, DenseView, ViewGroup, Views
