@@ -16,12 +16,20 @@ from tests.model.conftest import Golden
 from tests.model.weight_cases import write_tiny
 from vggt3 import checks, cli
 from vggt3.model import hub
+from vggt3.model.opening import SHIPPED
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
     code = cli.main(["weights", *map(str, args)])
     out, err = capsys.readouterr()
     return code, out, err
+
+
+def test_show_without_a_file_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "show")
+    listed = [line.split()[0] for line in out.splitlines()]
+    assert code == 0 and listed == sorted(p.stem for p in SHIPPED.glob("*.safetensors"))
+    assert all(run(capsys, "show", name)[0] == 0 for name in listed)
 
 
 def test_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

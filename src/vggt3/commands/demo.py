@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from vggt3.attention.registry import backend_class
 from vggt3.commands.data import render
 from vggt3.commands.reconstruct import reconstruct
 from vggt3.data.capture import CaptureFrame, read_capture
@@ -32,15 +33,24 @@ ROOM: Any = {
 """A room, photographed as one does who wants it reconstructed: photos that share much."""
 
 
-def demo(*, output: Annotated[Path, "-o"] = Path(".demo"), views: int = 8, seed: int = 9) -> None:
+def demo(
+    *,
+    output: Annotated[Path, "-o"] = Path(".demo"),
+    views: int = 8,
+    seed: int = 9,
+    attention: str | None = None,
+) -> None:
     """Photograph a room, reconstruct it on the CPU, and print the errors against the truth.
 
     Args:
         output: The folder for photos and scene; an earlier demo there is replaced.
         views: Photos to take.
         seed: Which room.
+        attention: Backend of the global attention (default: ttt_shortconv).
     """
-    model = ModelChoice(preset=None if shipped_backbones() else "tiny")
+    if attention is not None:
+        backend_class(attention)  # a name that is none is told before anything is drawn
+    model = ModelChoice(preset=None if shipped_backbones() else "tiny", attention=attention)
     side = preset(model.preset or "small").long_side
     look = Look(views=views, size=(side * 3 // 4 // 14 * 14, side), **ROOM)
     render(output=output / "capture", overwrite=True, seed=seed, data=look)

@@ -90,8 +90,8 @@ def encoder(
     print(f"encoder: {output} ({output.stat().st_size / 1e6:.2f} MB, fingerprint {mark[:16]}…)")
 
 
-def show(file: Path) -> None:
-    """Print a weight file's header and what its tensors amount to.
+def show(file: Path | None = None) -> None:
+    """Print a weight file's header and what its tensors amount to; without one, what ships.
 
     Args:
         file: A backbone, an adapter or an encoder; one that ships also by its name, such as
@@ -100,6 +100,11 @@ def show(file: Path) -> None:
     from vggt3.model.opening import SHIPPED, SUFFIX
     from vggt3.model.weight_report import describe
 
+    if file is None:
+        names = sorted(path.name.removesuffix(SUFFIX) for path in SHIPPED.glob(f"*{SUFFIX}"))
+        for name in names:
+            print(f"{name:<24}{(SHIPPED / f'{name}{SUFFIX}').stat().st_size / 1e6:>6.1f} MB")
+        return
     ships = SHIPPED / f"{file.name}{SUFFIX}"
     rows, groups = describe(ships if not file.exists() and ships.exists() else file)
     width = max(len(name) for name, _ in rows)
