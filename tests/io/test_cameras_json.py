@@ -102,7 +102,7 @@ def test_frames_are_found_by_file_or_by_their_last_part(tmp_path: Path) -> None:
         ({"frames": [posed(camera_to_world=[[1, 2], [3]])]}, "'camera_to_world'"),
         ({"frames": [posed(camera_to_world=torch.eye(3).tolist())]}, "4×4"),
         ({"frames": [posed(camera_to_world=(2 * torch.eye(4)).tolist())]}, "from a rotation"),
-        ({"frames": [posed(camera_to_world=(-torch.eye(4)).tolist())]}, "from a rotation"),
+        ({"frames": [posed(camera_to_world=(-torch.eye(4)).tolist())]}, "got a reflection"),
         ({"frames": [], "pose_kind": "guessed"}, "'pose_kind' of estimated, ground_truth"),
     ],
 )

@@ -33,7 +33,8 @@ class ReadOptions:
     """How photos are read."""
 
     long_side: int | None = None
-    """Pixels of a photo's long side in the model; what the weights were trained for by default."""
+    """Pixels of a photo's long side in the model; by default what the weights were trained for, or
+    what the scene was mapped at."""
     every: float | None = None
     """Take a frame of a video each so many seconds."""
     frames: int | None = None

@@ -204,8 +204,10 @@ def _parse_pose(path: str | Path, where: str, entry: Mapping[str, Any]) -> Tenso
         _fail(path, wanted, f"shape {list(pose.shape)} or a number that is not finite")
     rotation = pose[:3, :3]
     error = (rotation @ rotation.T - torch.eye(3, dtype=torch.float64)).abs().max()
-    if error > 1e-2 or torch.det(rotation) < 0:
+    if error > 1e-2:
         _fail(path, wanted, f"a matrix {float(error):.3g} away from a rotation")
+    if torch.det(rotation) < 0:
+        _fail(path, wanted, "a reflection (its determinant is -1)")
     return pose
 
 
