@@ -22,6 +22,7 @@ from vggt3.inference.taking import Taken
 from vggt3.io.photo_set import PhotoSet
 from vggt3.io.photos import read_photos
 from vggt3.io.sources import find_photos
+from vggt3.metrics.medians import median
 
 MOST, OF_OTHERS = 16, 2
 
@@ -58,8 +59,8 @@ def measure(folders: list[str], *, attention: str = "softmax", start: Path | Non
         marks = scene.familiarity
         print(
             f"{Path(folders[n]).name}: {len(mapped)} mapped, AUROC {auroc(found, same):.3f}, own "
-            f"{float(found[same].median()):.2f} (least {float(found[same].min()):.2f}), others "
-            f"{float(found[~same].median()):.2f} (most {float(found[~same].max()):.2f}); marks "
+            f"{median(found[same]):.2f} (least {float(found[same].min()):.2f}), others "
+            f"{median(found[~same]):.2f} (most {float(found[~same].max()):.2f}); marks "
             f"{marks.own:.3f} {marks.elsewhere:.3f}",
             flush=True,
         )

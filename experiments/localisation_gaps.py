@@ -20,6 +20,7 @@ from vggt3.inference.localise import Localizer, QueryOptions, gap_between
 from vggt3.inference.mapping import map_taken
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.taking import take
+from vggt3.metrics.medians import median
 from vggt3.types import Views
 
 FIRST = 11
@@ -65,12 +66,10 @@ def measure(
         errors.append(grown_answers)
         print(n, away.describe(), "| queries:", grown_answers.describe(), file=sys.stderr)
     for name, gaps in {**found, "queries of the extended": errors}.items():
-        turn = torch.tensor([gap.rotation_deg for gap in gaps]).median()
-        move = torch.tensor([gap.centre for gap in gaps]).median()
-        print(
-            f"{name}: rotation {float(turn):.3g}°, centre {100 * float(move):.3g} % of the extent"
-        )
-    print(f"extended states: {float(torch.tensor(states).median()):.3f} relative")
+        turn = median(torch.tensor([gap.rotation_deg for gap in gaps]))
+        move = median(torch.tensor([gap.centre for gap in gaps]))
+        print(f"{name}: rotation {turn:.3g}°, centre {100 * move:.3g} % of the extent")
+    print(f"extended states: {median(torch.tensor(states)):.3f} relative")
 
 
 if __name__ == "__main__":

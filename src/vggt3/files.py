@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import sys
@@ -66,35 +67,49 @@ def sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _owned(folder: Path) -> Iterator[bool]:
-    """Whether ``folder`` is no other living process's; until the end it is this one's then."""
-    if sys.platform == "win32":  # whose a folder is, nobody asks there
-        yield False
+def _owned(folder: Path) -> Iterator[None]:
+    """Tell other processes of this machine that this one lives, as long as it does."""
+    if sys.platform == "win32":  # nobody asks there
+        yield
         return
     opened = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another's, or of a file system without locks
-            yield False
-        else:
-            yield True
+        with suppress(OSError):  # a file system without locks: nobody gets one there
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(opened)
 
 
 def _remove_orphans(place: Path) -> None:
-    """Remove what processes that were killed were writing ``place`` in: folders of our names with
-    nothing but that in them."""
-    ours = re.compile(rf"\.{re.escape(place.name)}\.partial-\d+(-\d+)?")
-    for folder in place.parent.iterdir():
-        if not ours.fullmatch(folder.name) or folder.is_symlink():
-            continue
-        with suppress(OSError):
-            settled = time.time() - folder.stat().st_mtime > UNOWNED
-            with _owned(folder) as own:
-                if own and settled and {entry.name for entry in folder.iterdir()} <= {place.name}:
-                    shutil.rmtree(folder)
+    """Remove what killed processes of this machine were writing ``place`` in: folders of our names,
+    with nothing but that in them, that no process owns. A lock need not hold across machines, so
+    those of others stay."""
+    if sys.platform == "win32":
+        return
+    ours = re.compile(rf"\.{re.escape(place.name)}\.partial-{re.escape(_host())}-\d+(-\d+)?")
+    with suppress(OSError):
+        for folder in [f for f in place.parent.iterdir() if ours.fullmatch(f.name)]:
+            if not folder.is_symlink():
+                _remove_orphan(folder, place.name)
+
+
+def _remove_orphan(folder: Path, name: str) -> None:
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if time.time() - os.fstat(opened).st_mtime < UNOWNED:
+                return  # its owner may be about to own it
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if {entry.name for entry in folder.iterdir()} <= {name}:
+                shutil.rmtree(folder)
+        finally:
+            os.close(opened)
+
+
+def _host() -> str:
+    """This machine's name as a part of a file's."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", platform.node())[:32] or "here"
 
 
 def _make_parents(place: Path) -> list[Path]:
@@ -110,7 +125,7 @@ def _make_parents(place: Path) -> list[Path]:
 
 def make_beside(place: Path, purpose: str) -> Path:
     """A new empty folder beside ``place``, with the permissions any new folder gets."""
-    stem = f".{place.name}.{purpose}-{os.getpid()}"
+    stem = f".{place.name}.{purpose}-{_host()}-{os.getpid()}"
     for attempt in range(1000):
         folder = place.with_name(f"{stem}-{attempt}" if attempt else stem)
         try:

@@ -136,7 +136,7 @@ def tailed(
     """``residual`` up to ±``limit``, from there ±limit·(1 + log(|r|/limit)); all of it for 0.
 
     Maps are exponentials of what a head gives (sign(x)·expm1|x|), and so are their gradients: one
-    pixel gone astray would outweigh a batch. Its gradient by x stays at ``limit`` here.
+    pixel gone astray would outweigh a batch. Here its gradient by x tends to ``limit``.
     """
     if limit <= 0:
         return residual

@@ -60,11 +60,12 @@ def test_a_failure_leaves_the_old_scene(tmp_path: Path, error: type[BaseExceptio
 def test_what_a_killed_process_left_is_removed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    others = [".out.old-1", ".out.partial-3", ".out.partial-x", ".out2.partial-1"]
-    for name in (".out.partial-1", ".out.partial-22-1", *others):
+    host = files._host()
+    others = [".out.old-1", f".out.partial-{host}-3", ".out.partial-x", ".out.partial-elsewhere-4"]
+    for name in (f".out.partial-{host}-1", f".out.partial-{host}-22-1", *others):
         (tmp_path / name / "out").mkdir(parents=True)
         (tmp_path / name / "out" / "half").write_text("written")
-    (tmp_path / ".out.partial-3" / "thesis").write_text("of somebody's")
+    (tmp_path / f".out.partial-{host}-3" / "thesis").write_text("of somebody's")
     left = content(tmp_path)
     with staged(tmp_path / "out"):  # they are new: their owners may be about to own them
         assert set(left) < set(content(tmp_path))
@@ -73,7 +74,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(
     with staged(tmp_path / "out"):  # this one is owned
         left = content(tmp_path)
         (own,) = set(left) - set(others)
-        assert own.startswith(f".out.partial-{os.getpid()}") and set(others) < set(left)
+        assert own == f".out.partial-{host}-{os.getpid()}" and set(others) < set(left)
         with pytest.raises(UsageError, match="not appear meanwhile"), staged(tmp_path / "out"):
             assert set(left) < set(content(tmp_path))
             (tmp_path / "out").mkdir()

@@ -132,6 +132,37 @@ def test_every_parameter_has_one_optimizer_and_one_learning_rate() -> None:
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters())
 
 
+@pytest.mark.parametrize("method", ["adamw", "muon"])
+def test_what_was_saved_without_fused_steps_goes_on_with_them(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, from a checkpoint of a CPU."""
+    options = OptimizerOptions(method=method, lr=1e-3)
+
+    def stepped(made: torch.optim.Optimizer, model: Mixed) -> None:
+        for p in model.parameters():
+            p.grad = torch.full_like(p, 0.1)
+        made.step()
+
+    one, other = Mixed(), Mixed()
+    before = build(one, options)
+    stepped(before, one)
+    plain = torch.optim.AdamW
+    monkeypatch.setattr(
+        torch.optim, "AdamW", lambda *given, **told: plain(*given, **{**told, "fused": True})
+    )
+    after = build(other, options)
+    after.load_state_dict(before.state_dict())
+    after.found_inf = torch.ones(())  # type: ignore[attr-defined]
+    stepped(after, other)
+    after.found_inf = torch.zeros(())  # type: ignore[attr-defined]
+    other.load_state_dict(one.state_dict())
+    stepped(after, other)
+    stepped(before, one)
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7)
+
+
 def test_an_unknown_method_is_named() -> None:
     with pytest.raises(UsageError, match="did you mean 'muon'"):
         OptimizerOptions(method="moon")

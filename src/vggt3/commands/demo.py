@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vggt3.attention.registry import backend_class
 from vggt3.commands.data import render
 from vggt3.commands.reconstruct import reconstruct
 from vggt3.data.capture import CaptureFrame, read_capture
@@ -21,7 +20,7 @@ from vggt3.metrics import AbsRel, PoseAccuracy, pair_errors_deg, sideways, still
 from vggt3.metrics.medians import median
 from vggt3.model.choice import ModelChoice
 from vggt3.model.config import preset
-from vggt3.model.opening import shipped_backbones
+from vggt3.model.opening import open_model, shipped_backbones
 
 ROOM: Any = {
     "outdoors": 0.0,
@@ -48,9 +47,9 @@ def demo(
         seed: Which room.
         attention: Backend of the global attention (default: ttt_shortconv).
     """
-    if attention is not None:
-        backend_class(attention)  # a name that is none is told before anything is drawn
     model = ModelChoice(preset=None if shipped_backbones() else "tiny", attention=attention)
+    if attention is not None:
+        open_model(model)  # what cannot be opened is told before anything is drawn
     side = preset(model.preset or "small").long_side
     look = Look(views=views, size=(side * 3 // 4 // 14 * 14, side), **ROOM)
     render(output=output / "capture", overwrite=True, seed=seed, data=look)
@@ -100,6 +99,11 @@ def _focal_error(pairs: list[tuple[CaptureFrame, CaptureFrame]]) -> str:
     return f"{100 * median((torch.cat(ratios) - 1).abs()):.1f} %" if ratios else "–"
 
 
+def _known(values: Tensor) -> Tensor:
+    """Those that are numbers: photos taken from one place have no direction of motion."""
+    return values[~values.isnan()]
+
+
 def _or_nan(pose: Tensor | None) -> Tensor:
     return torch.full((3, 4), torch.nan) if pose is None else pose
 
@@ -117,7 +121,7 @@ def _errors(
     rotation, translation = pair_errors_deg(poses.double(), truth.double())
     return {
         "AUC@30 of pairs of photos": f"{float(accuracy.compute()['auc@30']):.1f}",
-        "rotation between photos, median": f"{median(rotation):.1f}°",
-        "direction of motion, median": f"{median(translation):.1f}°",
+        "rotation between photos, median": f"{median(_known(rotation)):.1f}°",
+        "direction of motion, median": f"{median(_known(translation)):.1f}°",
         "depth, mean relative error": f"{100 * float(distance.compute()['absrel']):.1f} %",
     }

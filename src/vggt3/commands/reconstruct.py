@@ -33,8 +33,8 @@ class ReadOptions:
     """How photos are read."""
 
     long_side: int | None = None
-    """Pixels of a photo's long side in the model; by default what the weights were trained for, or
-    what the scene was mapped at."""
+    """Pixels of a photo's long side in the model; by default what the weights were trained for
+    (of photos for a scene that was mapped: what that was read at)."""
     every: float | None = None
     """Take a frame of a video each so many seconds."""
     frames: int | None = None

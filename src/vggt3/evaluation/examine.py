@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.scoring import ICP_LIMIT_M, POINTS, AlignedCloud, Predicted, score_scene
 from vggt3.evaluation.sitting import Sitting
 from vggt3.geometry.projection import unproject
-from vggt3.inference.advice import advising
+from vggt3.inference.advice import FEWER
 from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.inference.options import RunOptions
@@ -75,6 +75,11 @@ class ExamOptions(PictureOptions):
 class Examination(Sitting):
     """One model, one exam, one file of results that is gone on with."""
 
+    advice: ClassVar[Mapping[str, str | None]] = {
+        **Sitting.advice,
+        FEWER: "a --set of fewer views",
+    }
+
     def __init__(
         self,
         engine: Engine,
@@ -115,8 +120,7 @@ class Examination(Sitting):
 
     def _row(self, name: str, scene: ExamScene) -> Row:
         start = time.perf_counter()
-        with advising(fewer="a --set of fewer views"):
-            predicted = predict(self.engine, scene, self.options.points)
+        predicted = predict(self.engine, scene, self.options.points)
         device = self.engine.device if self.engine.device.type == "cuda" else "cpu"
         most = None if self.options.full_clouds else POINTS
         draw = None if self.options.pictures is None else partial(self._draw, name, scene.index)

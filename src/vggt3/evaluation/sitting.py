@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from vggt3.evaluation.record import Record, Row, Task
+from vggt3.inference.advice import FEWER, MEMORY, SMALLER, advising
 
 
 class Sitting:
@@ -13,6 +14,8 @@ class Sitting:
 
     tasks: list[Task]
     record: Record
+    advice: ClassVar[Mapping[str, str | None]] = {SMALLER: None, FEWER: None, MEMORY: None}
+    """What to say in place of what its command cannot be given, where a scene does not fit."""
 
     @property
     def waiting(self) -> list[Task]:
@@ -25,7 +28,9 @@ class Sitting:
         waiting = self.waiting
         try:
             for (name, _), scene in zip(waiting, self._scenes(waiting), strict=True):
-                yield self.record.add(self._row(name, scene))
+                with advising(self.advice):
+                    row = self._row(name, scene)
+                yield self.record.add(row)
         finally:
             # Where nothing was to be computed the file stays as it is, byte by byte.
             if waiting or not self.record.summarised:

@@ -16,6 +16,7 @@ from torch import Tensor
 from vggt3 import checks
 from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.projection import unproject
+from vggt3.inference.advice import MEMORY, SMALLER, give
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
 from vggt3.inference.engine import PIXEL_CENTRE
 from vggt3.inference.measure import patches, working_bytes
@@ -182,7 +183,7 @@ class Localizer:
         checks.fail(
             f"a map of {show_bytes(self.scene.nbytes)} and a photo",
             f"fit {show_bytes(budget)}",
-            f"{show_bytes(needed)} at least; give more --memory or a smaller --long-side",
+            f"{show_bytes(needed)} at least; {give([SMALLER, MEMORY])}",
             error=checks.PlanError,
         )
 

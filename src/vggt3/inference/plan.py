@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from vggt3 import checks
-from vggt3.inference.advice import FEWER, SMALLER
+from vggt3.inference.advice import FEWER, MEMORY, SMALLER, give
 from vggt3.inference.measure import Scale, Sizes, measure, patches, working_bytes
 from vggt3.inference.options import Wishes, show_bytes
 from vggt3.model.vggt3 import VGGT3
@@ -298,7 +298,7 @@ class _Planner:
             ("a backend with a bounded state", bool(self.scale.unbounded)),
         ]
         names = [name for name, helpful in helps if helpful]
-        return f"give {', '.join(names)}, or more --memory" if names else "give more --memory"
+        return give([*names, MEMORY])
 
     def _would_fit(
         self,

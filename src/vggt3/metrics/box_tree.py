@@ -16,7 +16,9 @@ LEAF = 32
 """Points a leaf."""
 BLOCK = 1 << 26
 """Distances to points of leaves that are held at once on a GPU, where 2^24 took up to twice as
-long; a quarter of it on a CPU, whose memory others use."""
+long, or as many as its free memory has room for; a quarter of it on a CPU."""
+ROOM = 100
+"""Bytes each, with what is worked on beside them."""
 
 
 class BoxTree:
@@ -58,7 +60,9 @@ class BoxTree:
     ) -> tuple[Tensor, Tensor]:
         """Distances and indices [M, count], nearest first; inf at ``limit`` and beyond, where
         the index means nothing."""
-        held = BLOCK if queries.is_cuda else BLOCK // 4
+        held = BLOCK // 4
+        if queries.is_cuda:
+            held = min(BLOCK, torch.cuda.mem_get_info(queries.device)[0] // ROOM)
         rows = max(1, held // self.points.shape[1])
         found = [self._walk(block, count, limit) for block in queries.split(rows)]
         distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))

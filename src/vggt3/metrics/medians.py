@@ -8,12 +8,10 @@ from torch import Tensor
 
 
 def median(values: Tensor) -> float:
-    """The middle one of ``values`` that are no nan, of an even number the mean of the two in the
-    middle (torch's own takes the lower); nan of none."""
-    known = values.flatten()
-    known = known[~known.isnan()]
-    count = known.numel()
-    if count == 0:
+    """The middle one of ``values``, of an even number the mean of the two in the middle (torch's
+    own takes the lower); nan of none, and where one of them is nan."""
+    known, count = values.flatten(), values.numel()
+    if count == 0 or bool(known.isnan().any()):
         return math.nan
     lower, upper = (known.kthvalue(k).values for k in ((count + 1) // 2, count // 2 + 1))
     return float(lower + upper) / 2 if count % 2 == 0 else float(lower)

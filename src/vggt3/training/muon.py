@@ -25,6 +25,9 @@ class Muon(torch.optim.Optimizer):
     The factor gives a step the length of AdamW's, so that one learning rate serves both.
     """
 
+    found_inf: Tensor | None = None
+    """Above 0 where a step is to move nothing; never waited for."""
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -39,7 +42,6 @@ class Muon(torch.optim.Optimizer):
         momentum: of the gradient's running mean.
         """
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
-        self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -90,6 +92,9 @@ def _by_shape(tensors: list[Tensor]) -> dict[torch.Size, list[int]]:
 class MuonAndAdamW(torch.optim.Optimizer):
     """Muon for matrices and AdamW for all else, with one learning rate, course and decay."""
 
+    found_inf: Tensor | None = None
+    """Above 0 where a step is to move nothing; never waited for on a GPU."""
+
     def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         """Args:
         groups: parameters, and the decay of each group.
@@ -111,8 +116,6 @@ class MuonAndAdamW(torch.optim.Optimizer):
             on_gpu = rest[0]["params"][0].is_cuda
             self.parts.append(torch.optim.AdamW(rest, lr=lr, betas=betas, fused=on_gpu or None))
         self.param_groups = [group for part in self.parts for group in part.param_groups]
-        self.found_inf: Tensor | None = None
-        """Above 0 where a step is to move nothing; never waited for on a GPU."""
         self._share()
 
     def _share(self) -> None:

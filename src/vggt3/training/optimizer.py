@@ -77,7 +77,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
-    """The optimizer of what learns in ``model``; AdamW in one fused kernel on a GPU.
+    """The optimizer of what learns in ``model``; AdamW in one fused kernel on a GPU, also where it
+    goes on from what one on a CPU has left.
 
     Raises:
         UsageError: nothing learns.
@@ -88,7 +89,22 @@ def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
         spread = any(isinstance(p, DTensor) for group in groups for p in group["params"])
         told = "stand without spread weights: it needs whole matrices"
         checks.require(not spread, "--optimizer.method muon", told, "ModelParallelStrategy")
-        return MuonAndAdamW(groups, options.lr, options.betas)
+        return _staying(MuonAndAdamW(groups, options.lr, options.betas))
     first = groups[0]["params"][0]
     on_gpu = first.is_cuda and not isinstance(first, DTensor)  # found_inf is no DTensor
-    return torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=on_gpu or None)
+    made = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=on_gpu or None)
+    return _staying(made)
+
+
+def _staying(made: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Whether steps are fused is said by where the weights lie, not by a state that is loaded."""
+
+    def keep(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        groups = [dict(saved) for saved in state["param_groups"]]
+        for group, own in zip(groups, optimizer.param_groups, strict=False):
+            if "fused" in own:
+                group["fused"] = own["fused"]
+        return {**state, "param_groups": groups}
+
+    made.register_load_state_dict_pre_hook(keep)
+    return made

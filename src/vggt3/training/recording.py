@@ -38,7 +38,8 @@ class Recording:
 class Recorder:
     """Loss terms and gradients of batches; the gradients lie side by side in one tensor.
 
-    Each parameter's ``grad`` is a view of :attr:`gradients` after each step.
+    Each parameter's ``grad`` is a view of :attr:`gradients` after each step; on a GPU it must stay
+    it between steps: nothing may set it to None there.
     """
 
     def __init__(self, terms: Terms, parameters: Sequence[nn.Parameter]) -> None:

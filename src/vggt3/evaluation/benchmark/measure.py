@@ -23,7 +23,7 @@ from vggt3.evaluation.benchmark.combinations import Combinations, Variant
 from vggt3.evaluation.benchmark.operations import Counter
 from vggt3.evaluation.benchmark.rows import Row
 from vggt3.evaluation.record import source_version
-from vggt3.inference.advice import advising
+from vggt3.inference.advice import SMALLER, advising
 from vggt3.inference.engine import Engine, peak_bytes
 from vggt3.inference.options import RunOptions
 from vggt3.io.staging import check_writable
@@ -170,7 +170,7 @@ class Benchmark:
 
     def _row(self, engine: Engine, task: Task, facts: dict[str, Any]) -> Row:
         try:
-            with advising("a smaller --size"):
+            with advising({SMALLER: "a smaller --size"}):
                 timed = timings(engine, task.views, task.size, self.what.repeat, self.what.seed)
         except checks.RankError:
             raise

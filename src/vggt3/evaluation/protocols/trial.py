@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vggt3 import checks
 from vggt3.data.readers.layout import LAYOUTS
@@ -17,6 +17,7 @@ from vggt3.evaluation.protocols.base import Answer, Protocol, Scored
 from vggt3.evaluation.protocols.selection import Chosen, Every, Strided
 from vggt3.evaluation.record import Record, Row, Task, identity, open_record
 from vggt3.evaluation.sitting import Sitting
+from vggt3.inference.advice import MEMORY
 from vggt3.inference.engine import Engine
 from vggt3.io.staging import check_folder
 
@@ -74,6 +75,8 @@ class TrialOptions:
 
 class Trial(Sitting):
     """One model, one protocol, one folder, one file of results that is gone on with."""
+
+    advice: ClassVar[Mapping[str, str | None]] = {MEMORY: None}
 
     def __init__(
         self,

@@ -100,7 +100,7 @@ class Folder:
     def fits(self, key: str) -> list[Fitted]:
         """What trainings of that key are done."""
         found = []
-        for path in sorted((self.path / FITS).glob(f"*-{key}-*.json")):
+        for path in sorted((self.path / FITS).glob(f"[!.]*-{key}-*.json")):
             adapter = path.with_suffix(".safetensors")
             tensors = path.stem.rpartition("-")[2]
             found.append(Fitted(tensors, _read(path), adapter if adapter.is_file() else None))
@@ -118,7 +118,7 @@ class Folder:
     def scores(self, key: str, tensors: str) -> dict[Task, Any]:
         """The scores of a row, from all that scored it with these tensors."""
         found: dict[Task, Any] = {}
-        for path in sorted((self.path / SCORES).glob(f"*-{key}-{tensors}-*.json")):
+        for path in sorted((self.path / SCORES).glob(f"[!.]*-{key}-{tensors}-*.json")):
             found |= read_record(path).rows
         return found
 
