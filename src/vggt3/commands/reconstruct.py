@@ -20,8 +20,9 @@ from vggt3.inference.ranks import Crew, joined
 from vggt3.io.photo_set import PhotoSet, skipped_line
 from vggt3.io.photos import peek
 from vggt3.io.scene_writer import SceneOptions, SceneSummary, SceneWriter
-from vggt3.io.shared_reading import names_video, read_photos_shared, read_video_shared
+from vggt3.io.shared_reading import read_photos_shared, read_video_shared
 from vggt3.io.shared_staging import staged_together
+from vggt3.io.sources import names_video
 from vggt3.io.staging import check_out
 from vggt3.io.views import peek_sizes, read_views
 from vggt3.model.choice import ModelChoice

@@ -11,7 +11,6 @@ head runs over the old and new camera tokens, and its answers for the new ones a
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,7 +28,7 @@ from vggt3.inference.recall import Familiarity
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
-from vggt3.io.sources import Source, find_photos, is_video, relative_names
+from vggt3.io.sources import Source, find_photos, names_video, relative_names
 from vggt3.model.scene import Conduct, Memory, Observer, Trunk
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import Cameras, Views
@@ -134,8 +133,7 @@ def check_names(scene: SceneMemory, source: Source) -> None:
 
     A video's frames are named by their places in it, and tell nothing.
     """
-    entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    if any(is_video(entry) for entry in entries):
+    if names_video(source):
         return
     known = set(scene.names)
     there = [name for name in relative_names(find_photos(source)) if name in known]

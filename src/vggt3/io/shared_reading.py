@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from vggt3 import checks
 from vggt3.distributed import World
 from vggt3.io.photo_set import Photo, PhotoSet, Progress
 from vggt3.io.photos import checked, decode_photos
-from vggt3.io.sources import Source, find_photos, is_video, relative_names
+from vggt3.io.sources import Source, find_photos, relative_names
 
 
 def read_photos_shared(
@@ -61,12 +60,6 @@ def read_video_shared(world: World, read: Callable[[], PhotoSet]) -> PhotoSet:
     photos = list(_without_pixels(whole).photos)
     photos[start:stop] = whole.photos[start:stop]
     return PhotoSet(tuple(photos), whole.skipped, tuple(range(start, stop)))
-
-
-def names_video(source: Source) -> bool:
-    """Whether the source is, or holds, a video."""
-    entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    return any(is_video(entry) for entry in entries)
 
 
 def _without_pixels(photos: PhotoSet) -> PhotoSet:

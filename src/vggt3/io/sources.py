@@ -61,6 +61,12 @@ def is_video(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in VIDEO_EXTENSIONS
 
 
+def names_video(source: Source) -> bool:
+    """Whether the source is, or holds, a video."""
+    entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    return any(is_video(entry) for entry in entries)
+
+
 def find_photos(source: Source) -> list[Path]:
     """The photo files that ``source`` names, each once.
 

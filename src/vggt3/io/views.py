@@ -10,7 +10,7 @@ from vggt3.io import photos as photo_files
 from vggt3.io.photo_set import PhotoSet, Progress
 from vggt3.io.photos import read_photos
 from vggt3.io.resize import model_size
-from vggt3.io.sources import Source, is_video
+from vggt3.io.sources import Source, is_video, names_video
 from vggt3.io.video import read_video
 from vggt3.types import PATCH
 
@@ -20,8 +20,7 @@ def peek_sizes(source: Source, long_side: int) -> list[tuple[int, int]]:
 
     Files that do not open are left out: reading will name them.
     """
-    entries = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    if any(is_video(entry) for entry in entries):
+    if names_video(source):
         return [model_size((9, 16), long_side)]
     return photo_files.peek(source, long_side).sizes
 
