@@ -50,19 +50,20 @@ def replacing(path: Path) -> Iterator[Path]:
 def sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
     """A path named like ``place`` in a hidden folder beside it, which is removed at the end; so
     are those that killed processes have left there."""
-    made = _make_parents(place)
-    shelter = None
+    # Both are known before anything is made: Ctrl-C may come between any two instructions.
+    missing = [folder for folder in place.parents if not folder.exists()]
+    shelter = name_beside(place, "partial")
     try:
+        _make(place.parent, place)
         with naming(out, " (nothing was kept)"):
             _remove_orphans(place)
-            shelter = make_beside(place, "partial")
+            make_beside(shelter, place)
             with _owned(shelter):
                 yield shelter / place.name  # Its own name: what is written inside may mention it.
             shelter.rmdir()
     except BaseException:
-        if shelter is not None:
-            shutil.rmtree(shelter, ignore_errors=True)
-        _remove_empty(made)
+        shutil.rmtree(shelter, ignore_errors=True)
+        _remove_empty(missing)
         raise
 
 
@@ -87,7 +88,7 @@ def _remove_orphans(place: Path) -> None:
     those of others stay."""
     if sys.platform == "win32":
         return
-    ours = re.compile(rf"\.{re.escape(place.name)}\.partial-{re.escape(_host())}-\d+(-\d+)?")
+    ours = re.compile(rf"\.{re.escape(place.name)}\.partial-{re.escape(_host())}-\d+-[0-9a-f]{{8}}")
     with suppress(OSError):
         for folder in [f for f in place.parent.iterdir() if ours.fullmatch(f.name)]:
             if not folder.is_symlink():
@@ -112,30 +113,25 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", platform.node())[:32] or "here"
 
 
-def _make_parents(place: Path) -> list[Path]:
-    """Make the folders above ``place``; return those that were missing, deepest first."""
-    missing = [folder for folder in place.parents if not folder.exists()]
+def name_beside(place: Path, purpose: str) -> Path:
+    """A hidden folder beside ``place`` that does not exist and that nobody else will make."""
+    unique = f"{os.getpid()}-{os.urandom(4).hex()}"
+    return place.with_name(f".{place.name}.{purpose}-{_host()}-{unique}")
+
+
+def make_beside(folder: Path, place: Path) -> None:
+    """Make ``folder``, with the permissions any new folder gets; UsageError names ``place``."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
     except OSError as error:
-        _remove_empty(missing)
+        checks.fail(f"OUT '{place}'", "be in a folder that can be written", error.strerror)
+
+
+def _make(parent: Path, place: Path) -> None:
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         checks.fail(f"OUT '{place}'", "be in a folder that can be made", error.strerror)
-    return missing
-
-
-def make_beside(place: Path, purpose: str) -> Path:
-    """A new empty folder beside ``place``, with the permissions any new folder gets."""
-    stem = f".{place.name}.{purpose}-{_host()}-{os.getpid()}"
-    for attempt in range(1000):
-        folder = place.with_name(f"{stem}-{attempt}" if attempt else stem)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            checks.fail(f"OUT '{place}'", "be in a folder that can be written", error.strerror)
-        return folder
-    checks.fail(f"OUT '{place}'", "have room for a folder beside it", f"a thousand '{stem}-…'")
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

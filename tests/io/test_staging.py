@@ -61,11 +61,12 @@ def test_what_a_killed_process_left_is_removed_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = files._host()
-    others = [".out.old-1", f".out.partial-{host}-3", ".out.partial-x", ".out.partial-elsewhere-4"]
-    for name in (f".out.partial-{host}-1", f".out.partial-{host}-22-1", *others):
+    thesis = f".out.partial-{host}-3-0123abcd"
+    others = [".out.old-1", thesis, ".out.partial-x", ".out.partial-elsewhere-4-01234567"]
+    for name in (f".out.partial-{host}-1-01234567", f".out.partial-{host}-22-89abcdef", *others):
         (tmp_path / name / "out").mkdir(parents=True)
         (tmp_path / name / "out" / "half").write_text("written")
-    (tmp_path / f".out.partial-{host}-3" / "thesis").write_text("of somebody's")
+    (tmp_path / thesis / "thesis").write_text("of somebody's")
     left = content(tmp_path)
     with staged(tmp_path / "out"):  # they are new: their owners may be about to own them
         assert set(left) < set(content(tmp_path))
@@ -74,7 +75,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(
     with staged(tmp_path / "out"):  # this one is owned
         left = content(tmp_path)
         (own,) = set(left) - set(others)
-        assert own == f".out.partial-{host}-{os.getpid()}" and set(others) < set(left)
+        assert own.startswith(f".out.partial-{host}-{os.getpid()}-") and set(others) < set(left)
         with pytest.raises(UsageError, match="not appear meanwhile"), staged(tmp_path / "out"):
             assert set(left) < set(content(tmp_path))
             (tmp_path / "out").mkdir()

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from vggt3 import checks
-from vggt3.files import make_beside, sheltered
+from vggt3.files import make_beside, name_beside, sheltered
 
 SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 """What a scene's folder holds; a folder that holds anything else is never replaced."""
@@ -163,21 +164,39 @@ def _swap_in(partial: Path, place: Path, overwrite: bool) -> None:
     """Give ``partial`` the name ``place``; an old folder there goes last."""
     if not os.path.lexists(place):
         os.rename(partial, place)
-        return
-    if not overwrite:
-        kept = make_beside(place, "finished") / place.name
-        os.rename(partial, kept)
-        checks.fail(f"OUT '{place}'", "not appear meanwhile", f"one; the scene is in '{kept}'")
-    old = make_beside(place, "old")
+    elif overwrite:
+        _replace(partial, place)
+    else:
+        _keep_beside(partial, place)
+
+
+def _replace(partial: Path, place: Path) -> None:
+    """Put ``partial`` where the folder ``place`` is, which comes back if that fails."""
+    beside = name_beside(place, "old")
+    old = beside / place.name
     try:
-        os.rename(place, old / place.name)
+        make_beside(beside, place)
+        os.rename(place, old)
         os.rename(partial, place)
+        shutil.rmtree(beside, ignore_errors=True)
     except BaseException:
-        if (old / place.name).exists() and not place.exists():
-            os.rename(old / place.name, place)
-        old.rmdir()
+        if os.path.lexists(partial) and old.exists():
+            os.rename(old, place)  # where it cannot go back, it stays where it is
+        shutil.rmtree(beside, ignore_errors=True)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_beside(partial: Path, place: Path) -> NoReturn:
+    """Say where ``partial`` is kept, since somebody made ``place`` meanwhile."""
+    beside = name_beside(place, "finished")
+    try:
+        make_beside(beside, place)
+        os.rename(partial, beside / place.name)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    told = f"one; the scene is in '{beside / place.name}'"
+    checks.fail(f"OUT '{place}'", "not appear meanwhile", told)
 
 
 def check_writable(path: Path, name: str) -> None:
@@ -191,6 +210,11 @@ def check_writable(path: Path, name: str) -> None:
         os.close(os.open(tried, os.O_WRONLY | os.O_APPEND | (os.O_CREAT if new else 0), 0o666))
         if new:
             tried.unlink()
-    except OSError as error:
+    except BaseException as error:
+        if new:
+            with suppress(OSError):
+                tried.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         wanted = "be in a folder that can be written" if new else "be a file that can be written"
         checks.fail(name, wanted, f"'{path.parent if new else path}': {error.strerror}")
