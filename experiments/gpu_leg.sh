@@ -37,7 +37,7 @@ case $leg in
 esac
 out=$OUT work=$legs/$leg-$seed
 mkdir -p "$out" "$work"
-copy() { cp -u "$work"/*.safetensors "$work/log.txt" "$out/" 2>/dev/null; }
+copy() { cp -u "$work"/*.safetensors "$work"/{log,profile}.txt "$out/" 2>/dev/null; }
 while sleep 10; do copy; done &
 copier=$!
 echo "$leg from $start, $gpus GPUs, $workers workers each"

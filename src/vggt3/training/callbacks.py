@@ -226,7 +226,8 @@ class Keep(Callback):
 
 
 class Profile(Callback):
-    """Profiles a few steps: what the device did, longest first, and a trace for a browser."""
+    """Profiles a few steps of the first process: what its device did, longest first, and a trace
+    for a browser."""
 
     STEPS = 5
 
@@ -237,7 +238,7 @@ class Profile(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
         """Begin at the first of the steps."""
-        if trainer.global_step == self.first:
+        if trainer.global_step == self.first and trainer.is_global_zero:
             self._wait()
             kinds = [torch.profiler.ProfilerActivity.CPU]
             if torch.cuda.is_available():
@@ -262,7 +263,7 @@ class Profile(Callback):
         if on_gpu:
             peak = torch.cuda.max_memory_allocated() / 2**30
             text.append(f"{peak:.1f} GiB at most")
-        text += [averages.table(sort_by=by, row_limit=40, max_name_column_width=60) for by in order]
+        text += [averages.table(sort_by=by, row_limit=80, max_name_column_width=120) for by in order]
         with naming(self.output):
             self.output.write_text("\n\n".join(text), encoding="utf-8")
 
