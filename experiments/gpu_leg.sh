@@ -22,15 +22,20 @@ start=$shipped/small.safetensors
 for place in "$legs/backbone" .carry/start; do
   [ -e "$place/trunk-1.safetensors" ] && start=$place && break
 done
-options=(--method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --dense-every 2 --minutes 1.5
+# What training scenes have beside the exam's look (LOOK=exam for that alone): lenses, clutter, wires,
+# bare and shiny surfaces, cameras that turn in place or go ahead, JPEG, the light of photographs.
+look=(--fov-deg '[35,90]' --clutter '[0,8]' --thin '[0,6]' --repeated 0.15 --weak 0.1 --glossy 0.15
+  --turns 0.05 --advances 0.1 --jpeg '[40,98]' --exposure 0.25 --white-balance 0.07)
+[ "${LOOK:-photographs}" = photographs ] || look=()
+options=("${look[@]}" --method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --dense-every 2 --minutes 1.5
   --every 100 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
-  --recipes "${RECIPES:-8@168x168*32:2,8@168x224*24:2,16@168x126*20:1}")
+  --recipes "${RECIPES:-8@168x168*32:2,8@168x224*24:2,32@168x126*10:1}")
 [ -d .carry/textures ] && options+=(--textures .carry/textures)
 case $leg in
   go_on) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0) ;;
   finish) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0.45) ;;
   adapter) place=adapter
-    options+=(--train adapter --attention ttt_shortconv --teacher 10 --lr 2e-3 --warmup 50
+    options+=(--recipes "${RECIPES:-8@168x168*32:2,64@168x126*5:1}" --train adapter --attention ttt_shortconv --teacher 10 --lr 2e-3 --warmup 50
       --decay 0.7 --adapter "$(first "$legs/adapter/adapter.safetensors" \
         .carry/adapter.safetensors $shipped/small.ttt_shortconv.safetensors)") ;;
   *) echo "no such leg: $leg" >&2; exit 2 ;;

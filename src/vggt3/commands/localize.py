@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import torch
+
 from vggt3 import checks
 from vggt3.commands.map_scene import (
     Rows,
@@ -28,6 +30,7 @@ from vggt3.io.photo_set import PhotoSet
 from vggt3.io.query_writer import QueryWriter
 from vggt3.io.reference_cameras import read_reference
 from vggt3.io.staging import check_out, not_answers, staged
+from vggt3.metrics.medians import median
 from vggt3.model.choice import ModelChoice
 
 LEAST = 0.5
@@ -122,7 +125,7 @@ def _run(
         rows.append(("without a pose", str(unposed)))
     known = sorted(c for c in sure if math.isfinite(c))
     if known:
-        middle = known[len(known) // 2]
+        middle = median(torch.tensor(known))
         rows.append(("confidence", f"{known[0]:.2f} to {known[-1]:.2f}, median {middle:.2f}"))
     if aligned is not None:
         rows.append(("reference", aligned.describe()))

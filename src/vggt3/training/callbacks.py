@@ -263,7 +263,8 @@ class Profile(Callback):
         if on_gpu:
             peak = torch.cuda.max_memory_allocated() / 2**30
             text.append(f"{peak:.1f} GiB at most")
-        text += [averages.table(sort_by=by, row_limit=80, max_name_column_width=120) for by in order]
+        shown = {"row_limit": 80, "max_name_column_width": 120}
+        text += [averages.table(sort_by=by, **shown) for by in order]
         with naming(self.output):
             self.output.write_text("\n\n".join(text), encoding="utf-8")
 
