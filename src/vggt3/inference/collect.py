@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions
 from vggt3.io.photo_set import PhotoSet
@@ -14,9 +16,13 @@ from vggt3.types import Cameras, DenseView, Reconstruction
 
 
 class Collector:
-    """A sink that keeps everything."""
+    """A sink that keeps the cameras and the dense maps."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Collection[int] | None = None) -> None:
+        """Args:
+        wanted: the views whose maps are kept; all of them if not given.
+        """
+        self.wanted = wanted
         self.views: dict[int, DenseView] = {}
         self.found: Cameras | None = None
 
@@ -26,6 +32,8 @@ class Collector:
 
     def add(self, view: DenseView) -> None:
         """Keep one view's maps, apart from memory that is used again."""
+        if self.wanted is not None and view.index not in self.wanted:
+            return
         maps = (view.depth, view.depth_confidence, view.points, view.points_confidence)
         self.views[view.index] = DenseView(view.index, *(x.clone() for x in maps))
 

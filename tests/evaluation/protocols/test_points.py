@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from tests.data.layouts import drawn, write_sevenscenes
 from tests.evaluation.protocols.oracle import LONG_SIDE, MOTION, changed_views, engine, knows
 from vggt3 import cli
 from vggt3.checks import DataError, UsageError
-from vggt3.evaluation.protocols.base import Answer, Kept
+from vggt3.evaluation.loading import LoadedScene
+from vggt3.evaluation.protocols.base import Answer
 from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
 from vggt3.evaluation.protocols.points import PointMaps
 from vggt3.evaluation.protocols.selection import Chosen, Every, Strided
 from vggt3.evaluation.protocols.trial import Trial, TrialOptions
 from vggt3.evaluation.record import read_record
-from vggt3.types import Views
+from vggt3.inference import engine as engine_module
+from vggt3.inference.handover import Handover, Sink
+from vggt3.inference.shelf import Copies
 
 SMALL = TrialOptions(long_side=LONG_SIDE)
 
@@ -147,11 +151,27 @@ def test_support_views_are_not_scored(folder: Path, monkeypatch: pytest.MonkeyPa
     assert told == "1 of 1 scenes have fewer than 110 views: all of theirs are shown"
 
 
-def test_only_what_is_scored_is_kept(folder: Path) -> None:
-    model = engine()
-    sink = Kept([1])
-    model.run(Views.from_tensor(torch.rand(3, 3, 28, 42)), sink)
-    assert list(sink.views) == [1] and sink.found is not None and len(sink.found.sizes) == 3
+def test_what_is_scored_is_kept_apart_from_memory_that_is_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a GPU hands maps over: through three rooms of page-locked memory, in turns."""
+
+    class FromGPU(Handover):
+        def __init__(self, sink: Sink, copies: Copies) -> None:
+            super().__init__(sink, copies)
+            self.direct = False
+
+    shown, some = torch.rand(1, 70, 3, 28, 28), set(range(0, 70, 3))
+    photos = LoadedScene(("",) * 70, ((28, 28),) * 70, tuple(shown[0]), None, None, None)
+    chosen = Chosen(tuple(range(70)), tuple(sorted(some)))
+    ask = partial(protocol("7scenes-dense").ask, engine(), photos, chosen)
+    direct = ask()
+    monkeypatch.setattr(engine_module, "Handover", FromGPU)
+    handed = ask()
+    assert set(handed.views) == some == set(direct.views)
+    for n in some:
+        assert torch.equal(handed.views[n].depth, direct.views[n].depth), n
+        assert torch.equal(handed.views[n].points, direct.views[n].points), n
 
 
 def test_missing_depth_is_said_before_anything_runs(tmp_path: Path) -> None:

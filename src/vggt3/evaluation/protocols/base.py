@@ -19,29 +19,12 @@ from vggt3.evaluation.loading import LoadedScene
 from vggt3.evaluation.protocols.selection import Chosen, Every, Selection
 from vggt3.evaluation.scoring import AlignedCloud, Scores
 from vggt3.geometry.projection import unproject
+from vggt3.inference.collect import Collector
 from vggt3.inference.engine import PIXEL_CENTRE, Engine
 from vggt3.types import Cameras, DenseView, Views
 
 WHOLE = Every(1)
 """All frames."""
-
-
-class Kept:
-    """A sink that keeps the cameras and the dense maps of some views."""
-
-    def __init__(self, wanted: Sequence[int]) -> None:
-        self.wanted = set(wanted)
-        self.found: Cameras | None = None
-        self.views: dict[int, DenseView] = {}
-
-    def cameras(self, cameras: Cameras) -> None:
-        """Keep the cameras."""
-        self.found = cameras
-
-    def add(self, view: DenseView) -> None:
-        """Keep a view's maps, if it is wanted."""
-        if view.index in self.wanted:
-            self.views[view.index] = view
 
 
 @dataclass(frozen=True)
@@ -153,7 +136,7 @@ class Protocol:
 
     def ask(self, engine: Engine, loaded: LoadedScene, chosen: Chosen) -> Answer:
         """What a model says of the views; dense maps of the scored ones alone."""
-        sink = Kept(chosen.scored)
+        sink = Collector(set(chosen.scored))
         engine.run(Views.from_list(loaded.images), sink)
         assert sink.found is not None
         return Answer(sink.found, sink.views)
