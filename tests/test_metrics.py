@@ -41,6 +41,23 @@ def test_scale_sign_and_world_frame_do_not_matter() -> None:
     assert rotation.max() < 1e-5 and translation.max() < 1e-5
 
 
+def test_cameras_in_one_place_have_no_direction() -> None:
+    truth = poses()
+    stuck = truth.clone()
+    stuck[..., 3] = 0  # the right rotations, and nobody moves
+    rotation, translation = pair_errors_deg(stuck, truth)
+    assert rotation.max() < 1e-5
+    torch.testing.assert_close(translation, torch.full_like(translation, 90))
+    metric = PoseAccuracy()
+    metric.update(stuck, truth)
+    found = metric.compute()
+    assert found["auc@30"] == found["rta@30"] == 0 and found["rra@5"] == 100
+    metric = PoseAccuracy()
+    metric.update(truth, stuck)  # where the truth stands still, rotations alone are scored
+    found = metric.compute()
+    assert found["auc@30"] == 100 and found["still"] == 12 and found["rta@30"].isnan()
+
+
 def test_a_turned_camera() -> None:
     truth = poses(1, 2)
     axis = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
@@ -76,7 +93,7 @@ def test_short_baselines_are_scored_by_rotation_and_counted() -> None:
     metric = PoseAccuracy()
     metric.update(guess, truth, torch.tensor([1e9], dtype=torch.float64))
     found = metric.compute()
-    assert found["auc@30"] == 100 and found["still"] == 3 and found["rta@30"] == 0
+    assert found["auc@30"] == 100 and found["still"] == 3 and found["rta@30"].isnan()
 
 
 def test_a_baseline_is_still_below_a_hundredth_of_the_median_depth() -> None:

@@ -14,6 +14,7 @@ from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.render import render
 from vggt3.data.procedural.scene import SceneBatch
 from vggt3.data.procedural.scenes import draw_scene
+from vggt3.geometry.camera import relative_poses
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_round_trip(batch: SceneBatch, tmp_path: Path, image_format: str) -> Non
     assert len(capture.frames) == len(capture.posed) == 3
     cameras = capture.cameras()
     assert cameras.sizes == ((28, 42),) * 3
-    torch.testing.assert_close(cameras.camera_from_world, batch.camera_from_world[0])
+    torch.testing.assert_close(cameras.camera_from_world.float(), batch.camera_from_world[0])
     torch.testing.assert_close(cameras.intrinsics, batch.intrinsics[0])
     for view, frame in enumerate(capture.frames):
         wanted = (batch.images[0, view] * 255).round().to(torch.uint8)
@@ -90,6 +91,20 @@ def test_a_damaged_listing_is_said(content: str, message: str, tmp_path: Path) -
     (tmp_path / "cameras.json").write_text(content)
     with pytest.raises(DataError, match=message):
         read_capture(tmp_path)
+
+
+def test_poses_far_from_the_origin_keep_their_digits(batch: SceneBatch, tmp_path: Path) -> None:
+    write_capture(tmp_path / "c", batch)
+    listing = tmp_path / "c" / "cameras.json"
+    content = json.loads(listing.read_text())
+    near = read_capture(tmp_path / "c").cameras().camera_from_world
+    for entry in content["frames"]:
+        for row, offset in enumerate((465000, 5428000, 200)):
+            entry["camera_to_world"][row][3] += offset
+    listing.write_text(json.dumps(content))
+    far = read_capture(tmp_path / "c").cameras().camera_from_world
+    assert far.dtype == torch.float64
+    torch.testing.assert_close(relative_poses(far), relative_poses(near), atol=1e-6, rtol=0)
 
 
 def test_a_missing_folder_and_an_unreadable_photo_are_said(tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_a_known_similarity_is_found(mapped: SceneMemory) -> None:
     assert found.extent == pytest.approx(4 * float(CENTRES.var(0, correction=0).sum().sqrt()))
 
 
+def test_a_reference_far_from_its_origin_is_said(mapped: SceneMemory) -> None:
+    scene = standing(mapped, CENTRES)
+    far = torch.tensor([465000.0, 5428000, 200]).double()
+    assert align(scene, known_at(CENTRES)).grid() is None
+    told = align(scene, known_at(CENTRES + far)).grid() or ""
+    assert "so large (5.428e+06)" in told and "lie 0.65 apart" in told
+
+
 def test_cameras_that_look_elsewhere_are_said(mapped: SceneMemory) -> None:
     """Centres fit exactly; every known camera is turned by 40° about its own axis."""
     scene = standing(mapped, CENTRES)

@@ -244,6 +244,22 @@ def test_alignment_moves_cameras_depth_and_points_together() -> None:
         assert relative(b.maps.points.flatten(0, 1), points) < 1e-5
 
 
+def test_answers_in_a_surveyors_frame_are_as_exact_as_the_maps() -> None:
+    engine = engine_of(TTT)
+    scene, views = mapped(engine), questions(2)
+    east = torch.tensor([465000.0, 5428000.0, 200.0]).double()
+    motion = Similarity(torch.ones(()).double(), torch.eye(3).double(), east)
+    plain = answers(Localizer(engine, scene), views)
+    moved = answers(Localizer(engine, scene, alignment=motion), views)
+    for a, b in zip(plain, moved, strict=True):
+        assert a.maps is not None and b.maps is not None
+        centre = camera_centres(a.camera_from_world.double())
+        away = camera_centres(b.camera_from_world) - east - centre
+        assert away.abs().max() < 1e-5
+        far = (b.maps.points.double() - east - a.maps.points.double()).abs()
+        assert far[..., :2].max() <= 0.25 and far[..., 2].max() < 1e-4  # half a step of float32
+
+
 def test_a_video_of_cameras_alone() -> None:
     engine = engine_of(TTT)
     found = vggt3.localize(

@@ -91,6 +91,8 @@ def localize(
     notes(photos, loaded)
     told = check_confidence(list(photos.names), rows[1], LEAST)
     about = [] if aligned is None else [aligned.unmatched(), aligned.warning()]
+    if aligned is not None and points:
+        about.append(aligned.grid())
     for line in (told, *about):
         if line:
             print("vggt3: note: " + " ".join(line.split()), file=sys.stderr)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.procedural.scene import SceneBatch
-from vggt3.data.readers.parsing import read_depth, read_rgb
+from vggt3.data.readers.parsing import pose, read_depth, read_rgb
 from vggt3.geometry.camera import invert_pose
 from vggt3.types import Cameras
 
@@ -49,7 +49,7 @@ class CaptureFrame:
     intrinsics: Tensor | None
     """[3, 3] pixels at ``size``, origin at the corner of the top-left pixel."""
     camera_from_world: Tensor | None
-    """[3, 4] OpenCV axes; units as the capture's ``scale`` says."""
+    """[3, 4] float64, OpenCV axes; units as the capture's ``scale`` says."""
     depth_file: Path | None
 
     def image(self) -> Tensor:
@@ -137,8 +137,8 @@ def _frame(folder: Path, number: int, entry: Mapping[str, Any]) -> CaptureFrame:
         error=checks.DataError,
     )
     intrinsics = torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float32)
-    pose = invert_pose(world_from_camera[:3]).float()
-    return CaptureFrame(file, size, intrinsics, pose, depth_file)
+    found = pose(world_from_camera, f"camera_to_world of {what}", inverted=True)
+    return CaptureFrame(file, size, intrinsics, found, depth_file)
 
 
 def _within(folder: Path, name: str, what: str) -> Path:

@@ -88,6 +88,18 @@ def angle_between(
     return torch.atan2(cross, (a * b).sum(-1))
 
 
+def nearest_rotation(
+    matrix: Tensor,  # [..., 3, 3]
+) -> Tensor:
+    """The orthogonal matrix [..., 3, 3] closest to one that is nearly a rotation, in its dtype.
+
+    Inverting a pose transposes its rotation: what float32 or a file's few digits leave of R·Rᵀ − 1
+    moves a centre by that share of its distance from the origin.
+    """
+    left, _, right = torch.linalg.svd(matrix)
+    return left @ right
+
+
 def random_rotation(
     shape: tuple[int, ...],
     generator: torch.Generator,

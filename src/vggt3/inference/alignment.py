@@ -21,6 +21,10 @@ TURNED_DEG = 15.0
 """Median angle between aligned and known cameras from which a person is told: centres and
 viewing directions then do not mean the same frame."""
 
+GRID = 1e-4
+"""Step of float32 at the reference's coordinates, over the extent of its centres, from which a
+person is told."""
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -39,6 +43,8 @@ class Alignment:
     so this says independently whether it holds."""
     metric: bool
     """Whether that unit is the metre."""
+    largest: float
+    """Of the known centres' coordinates, by size, the same unit."""
     ambiguous: tuple[str, ...] = ()
     """Names of the map's photos that could be several in the reference or in the map."""
 
@@ -49,6 +55,18 @@ class Alignment:
         return (
             f"{self.photos} photos, residual {self.residual:.4g}{unit} ({share:.1f} % of their "
             f"extent) and {self.rotation_deg:.1f}°, scale {float(self.similarity.scale):.4g}"
+        )
+
+    def grid(self) -> str | None:
+        """A line where the reference's coordinates are too large for float32 points, or None."""
+        step = self.largest * torch.finfo(torch.float32).eps
+        if step <= GRID * self.extent:
+            return None
+        unit = " m" if self.metric else ""
+        return (
+            f"points are float32 and the reference's coordinates so large ({self.largest:.4g}"
+            f"{unit}) that points there lie {step:.2g}{unit} apart at least: take an offset from "
+            "the reference's centres, and add it to what you read"
         )
 
     def unmatched(self) -> str | None:
@@ -105,7 +123,14 @@ def align(scene: SceneMemory, reference: ReferenceCameras) -> Alignment:
     moved = found.apply_to_cameras(scene.cameras.camera_from_world.double()[ours])
     turned = median(angles_deg(moved, known))
     return Alignment(
-        found, len(ours), float(away), extent_of(known), turned, reference.metric, unclear
+        found,
+        len(ours),
+        float(away),
+        extent_of(known),
+        turned,
+        reference.metric,
+        float(target.abs().max()),
+        unclear,
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from vggt3 import checks
 from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.projection import unproject
+from vggt3.geometry.rotation import nearest_rotation
 from vggt3.inference.advice import MEMORY, SMALLER, give
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
 from vggt3.inference.engine import PIXEL_CENTRE
@@ -51,7 +52,8 @@ class Answer:
     index: int
     """Place among the photos asked about."""
     camera_from_world: Tensor
-    """[3, 4] OpenCV axes; the world and its unit are the map's (the reference's where aligned)."""
+    """[3, 4] OpenCV axes; the world and its unit are the map's (the reference's where aligned, in
+    float64 then: a surveyor's coordinates have seven digits before the metres')."""
     intrinsics: Tensor
     """[3, 3] pixels at the size that the model saw."""
     size: tuple[int, int]
@@ -59,7 +61,7 @@ class Answer:
     confidence: float
     """In (0, 1): how likely it is that the photo shows the mapped place; nan if unknown."""
     maps: DenseView | None
-    """Depth and points in the same unit and frame; None where not asked for."""
+    """Depth and points in the same unit and frame, float32; None where not asked for."""
 
 
 @dataclass(frozen=True)
@@ -290,15 +292,15 @@ class Localizer:
     def _aligned(self, answer: Answer) -> Answer:
         if self.alignment is None:
             return answer
-        pose = self.alignment.apply_to_cameras(answer.camera_from_world.double()[None])[0]
+        wide = answer.camera_from_world.double()
+        wide = torch.cat([nearest_rotation(wide[:, :3]), wide[:, 3:]], dim=-1)
+        pose = self.alignment.apply_to_cameras(wide[None])[0]
         maps = answer.maps
         if maps is not None:
             scale = float(self.alignment.scale)
-            points = self.alignment.apply(maps.points.flatten(0, 1)).unflatten(
-                0, maps.points.shape[:2]
-            )
-            maps = replace(maps, depth=maps.depth * scale, points=points)
-        return replace(answer, camera_from_world=pose.float(), maps=maps)
+            points = self.alignment.apply(maps.points.double().flatten(0, 1)).float()
+            maps = replace(maps, depth=maps.depth * scale, points=points.view_as(maps.points))
+        return replace(answer, camera_from_world=pose, maps=maps)
 
 
 def _leave(found: dict[str, Tensor]) -> tuple[dict[str, Tensor], torch.cuda.Event | None]:

@@ -26,14 +26,19 @@ def pair_errors_deg(
     predicted: Tensor,  # [B, V, 3, 4] camera_from_world
     truth: Tensor,  # [B, V, 3, 4] camera_from_world
 ) -> tuple[Tensor, Tensor]:
-    """Rotation and translation error of every pair i < j: two of [B, V·(V−1)/2], degrees."""
+    """Rotation and translation error of every pair i < j: two of [B, V·(V−1)/2], degrees.
+
+    Where the truth does not move a translation has no error; where only the prediction does not,
+    it has no direction, and the largest error: 90.
+    """
     views = predicted.shape[-3]
     rows, columns = torch.triu_indices(views, views, 1, device=predicted.device)
     ours = relative_poses(predicted)[..., rows, columns, :, :]
     theirs = relative_poses(truth)[..., rows, columns, :, :]
     rotation = rotation_angle(ours[..., :3].transpose(-1, -2) @ theirs[..., :3])
-    translation = angle_between(ours[..., 3], theirs[..., 3])
-    return rotation.rad2deg(), sign_free_deg(translation.rad2deg())
+    translation = sign_free_deg(angle_between(ours[..., 3], theirs[..., 3]).rad2deg())
+    still, moves = (ours[..., 3] == 0).all(-1), (theirs[..., 3] != 0).any(-1)
+    return rotation.rad2deg(), torch.where(still & moves, 90.0, translation)
 
 
 def sign_free_deg(
@@ -117,13 +122,14 @@ class PoseAccuracy(Metric):
         self,
         predicted: Tensor,  # [B, V, 3, 4] camera_from_world
         truth: Tensor,  # [B, V, 3, 4] camera_from_world
-        least_baseline: Tensor | None = None,  # [B] shortest baseline with a direction
+        least_baseline: Tensor | None = None,  # [B] shortest baseline with a direction; any if None
     ) -> None:
         """Add scenes of one number of views."""
         rotation, translation = pair_errors_deg(predicted.double(), truth.double())
-        moved = torch.ones_like(rotation, dtype=torch.bool)
+        baseline = baselines(truth.double())
+        moved = baseline > 0
         if least_baseline is not None:
-            moved = baselines(truth.double()) >= least_baseline[:, None]
+            moved &= baseline >= least_baseline[:, None]
         worst = torch.maximum(rotation, torch.where(moved, translation, 0))
         self.curve += accuracy_curve(worst, self.limit) * worst.numel()
         limits = torch.tensor(LIMITS_DEG, dtype=rotation.dtype).to(rotation.device)
@@ -133,11 +139,12 @@ class PoseAccuracy(Metric):
         self.moved += moved.sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """``auc@30``, ``rra@5`` …, ``rta@30`` in percent, and ``still``: pairs without motion."""
-        pairs, moved = self.pairs.clamp(min=1), self.moved.clamp(min=1)
+        """``auc@30``, ``rra@5`` …, ``rta@30`` in percent, and ``still``: pairs without motion (of
+        nothing else, RTA is nan)."""
+        pairs, moved = self.pairs.clamp(min=1), self.moved
         found = {f"auc@{self.limit}": 100 * self.curve.mean() / pairs}
         for n, limit in enumerate(LIMITS_DEG):
             found[f"rra@{limit}"] = 100 * self.rotations[n] / pairs
-            found[f"rta@{limit}"] = 100 * self.translations[n] / moved
+            found[f"rta@{limit}"] = 100 * self.translations[n] / moved  # 0 / 0 is nan
         found["still"] = self.pairs - self.moved
         return found

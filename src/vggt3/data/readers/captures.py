@@ -10,7 +10,7 @@ from torch import Tensor
 from vggt3 import checks
 from vggt3.data.capture import LISTING, CaptureFrame, read_capture
 from vggt3.data.readers.layout import Layout
-from vggt3.data.readers.parsing import pose, subfolders
+from vggt3.data.readers.parsing import subfolders
 from vggt3.data.readers.record import Scene, View
 
 ESTIMATED = "estimated"
@@ -47,7 +47,7 @@ def _scene(folder: Path) -> Scene:
 
 def _pose(frame: CaptureFrame) -> Tensor:
     assert frame.camera_from_world is not None
-    return pose(frame.camera_from_world.double(), f"{LISTING} of {frame.file}", inverted=False)
+    return frame.camera_from_world
 
 
 def _intrinsics(frame: CaptureFrame) -> Tensor:

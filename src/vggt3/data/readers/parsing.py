@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.geometry.camera import invert_pose
+from vggt3.geometry.rotation import nearest_rotation
 
 OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 """Camera axes x right, y up, z backward ↔ OpenCV's x right, y down, z forward."""
@@ -86,8 +87,7 @@ def pose(
     told = f"one that is {off:.2g} off" if off >= CROOKED else "a mirror image"
     checks.require(upright, f"pose in {what}", "hold a rotation", told, error=checks.DataError)
     if off > 1e-9:  # files have few digits; the nearest rotation
-        left, _, right = torch.linalg.svd(turn)
-        found = torch.cat([left @ right, found[:, 3:]], dim=1)
+        found = torch.cat([nearest_rotation(turn), found[:, 3:]], dim=1)
     if inverted:
         found = invert_pose(found)
     return OPENGL @ found if opengl else found
