@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 
 from tests.training.fits import TINY, differing, fit, learned, noisy, painted
 from vggt3.training.fit import Fitting
-from vggt3.training.keeping import Keeper
+from vggt3.training.keeping import Files, Keeper, Lines
 from vggt3.training.rendering import Renderer
 
 WORDS = [*TINY, "--attention", "ttt_shortconv", "--trainer.max_steps", "6", "--save_every", "2"]
@@ -92,6 +92,30 @@ def test_stopped_after_any_step(
             assert fit(broken, *words) == 1
         assert fit(broken, *words, "--ckpt_path", str(broken / "last.ckpt")) == 0
         assert differing(tmp_path / "whole", broken) == [], step
+
+
+@pytest.mark.usefixtures("random_steps")
+@pytest.mark.parametrize("batch", [0, 4])
+def test_stopped_between_the_batches_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """As a limit of time does; what the step had summed up is summed again."""
+    words = [*WORDS[:-2], "--optimizer.lr", "1e-2", "--save_every", "1"]
+    words += ["--trainer.accumulate_grad_batches", "3"]
+    assert fit(tmp_path / "whole", *words) == 0
+    keep, broken = Keeper.on_train_batch_end, tmp_path / "broken"
+
+    def stop(self: Keeper, trainer: Trainer, *args: Any) -> None:
+        trainer.should_stop |= args[-1] == batch
+        keep(self, trainer, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_end", stop)
+        assert fit(broken, *words) == 0
+    stored = torch.load(broken / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == batch // 3
+    assert fit(broken, *words, "--ckpt_path", str(broken / "last.ckpt")) == 0
+    assert differing(tmp_path / "whole", broken) == []
 
 
 @pytest.mark.usefixtures("random_steps")
@@ -198,3 +222,20 @@ def test_ctrl_c_says_how_to_go_on(
     assert code == 130
     told = f"interrupted at step 1; with the same settings, --ckpt_path {tmp_path / 'last.ckpt'}"
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_half_a_checkpoint_goes_away(tmp_path: Path, error: type[BaseException]) -> None:
+    class Interrupted:
+        is_global_zero, global_step = True, 1
+
+        def save_checkpoint(self, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise error
+
+    (tmp_path / "last.ckpt").write_bytes(b"whole")
+    keeper = Keeper(Files(tmp_path, with_backbone=True), 1, Lines())
+    with pytest.raises(error):
+        keeper.checkpoint(Interrupted())  # type: ignore[arg-type]
+    assert [f.name for f in tmp_path.iterdir()] == ["last.ckpt"]
+    assert (tmp_path / "last.ckpt").read_bytes() == b"whole"

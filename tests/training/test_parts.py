@@ -40,6 +40,17 @@ def test_fewer_pieces_leave_no_stale_ones(tmp_path: Path, monkeypatch: pytest.Mo
     load_parts(model, tmp_path)
 
 
+def test_parts_of_two_times_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills up between two files leaves each of them whole."""
+    monkeypatch.setattr(parts, "PIECE", 1 << 20)
+    model = VGGT3.build(TINY, "softmax")
+    last = save_parts(model, tmp_path / "first", {})[-1]
+    save_parts(model, tmp_path / "then", {})
+    last.replace(tmp_path / "then" / last.name)
+    with pytest.raises(DataError, match=f"{last.name} must be written together with the other"):
+        load_parts(model, tmp_path / "then")
+
+
 def test_another_backend_begins_from_softmax(tmp_path: Path) -> None:
     model, other = VGGT3.build(TINY, "softmax"), VGGT3.build(TINY, "ttt_shortconv")
     save_parts(model, tmp_path, {})

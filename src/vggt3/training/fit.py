@@ -107,6 +107,12 @@ class Fitting(Training):
         spread = sharding.wanted(self.trainer)
         facts = replace(self._facts, method=self.optimizing.method, spread=spread)
         checkpoint[checkpoints.KEY] = facts.to_data()
+        # Gradients are not kept: a step that is half summed up begins anew.
+        whole = self.global_step * self.trainer.accumulate_grad_batches
+        seen = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (seen["total"], seen["current"]):
+            ahead = counts["ready"] - whole
+            counts |= {name: max(0, count - ahead) for name, count in counts.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Hold a checkpoint's tensors to the model."""

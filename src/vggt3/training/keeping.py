@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -149,7 +150,9 @@ class Keeper(Callback):
         self._saved = -1
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Save when it is time, and after the last step."""
+        """Save when it is time, and after the last step; not between the batches of one."""
+        if (args[-1] + 1) % trainer.accumulate_grad_batches:
+            return
         step = trainer.global_step
         final = step == trainer.max_steps or trainer.should_stop
         if step != self._saved and (final or step % self.every == 0):
@@ -186,13 +189,24 @@ class Keeper(Callback):
             trainer.save_checkpoint(draft)
             if trainer.is_global_zero:
                 os.replace(draft, self.files.last())
-        except OSError as error:
-            draft.unlink(missing_ok=True)
+        except BaseException as error:
+            if trainer.is_global_zero:
+                _remove(draft)
+            if not isinstance(error, OSError):
+                raise
             kept = "the earlier one is kept" if self.files.last().exists() else "there is none"
             told = error.strerror or str(error)
             wanted = "be written"
             checks.fail(str(self.files.last()), wanted, f"{told}; {kept}", error=checks.DataError)
         self._saved = trainer.global_step
+
+
+def _remove(path: Path) -> None:
+    """A file, or the folder that spread weights are written as."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class Predictions(BasePredictionWriter):

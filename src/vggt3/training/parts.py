@@ -8,6 +8,7 @@ again by the layers that have them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from vggt3.training import freezing
 
 PIECE = 15 << 20
 """Most bytes of a file."""
+SAVED = "saved"
+"""Header key: equal in files that were written together. Each file is whole or not there, but a
+disk that fills up between two of them leaves files of two times."""
 
 
 def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Path]:
@@ -36,6 +40,7 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
     folder.mkdir(parents=True, exist_ok=True)
     backends = [spec.name for spec in model.specs]
     header = {"preset": model.config.preset, "backends": json.dumps(backends), **facts}
+    header[SAVED] = os.urandom(8).hex()
     tensors = {
         name: tensor.detach().to("cpu", torch.bfloat16, copy=True).contiguous()
         for name, tensor in sorted(model.named_parameters())
@@ -76,8 +81,8 @@ def load_parts(model: VGGT3, folder: Path) -> None:
     backends begin from.
 
     Raises:
-        DataError: no parts there, of another preset, incomplete, or with an adapter of another
-            backend.
+        DataError: no parts there, of another preset, incomplete, not written together, or with
+            an adapter of another backend.
     """
     files = sorted(folder.glob("trunk-*.safetensors"))
     adapter = folder / "adapter.safetensors"
@@ -88,7 +93,8 @@ def load_parts(model: VGGT3, folder: Path) -> None:
         "a folder without them" if folder.is_dir() else "no folder",
         error=checks.DataError,
     )
-    trunk, header = _read(files)
+    tensors, header = _read([*files, adapter])
+    trunk = {name: tensor for name, tensor in tensors.items() if not is_adapter(name)}
     checks.require(
         header.get("preset") == model.config.preset,
         str(folder),
@@ -186,7 +192,15 @@ def _read(files: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, str]]:
     for file in files:
         try:
             with safe_open(file, "pt") as opened:
-                header = dict(opened.metadata() or {})
+                given = dict(opened.metadata() or {})
+                header = header or given
+                checks.require(
+                    given.get(SAVED) == header.get(SAVED),
+                    str(file),
+                    "be written together with the other parts",
+                    f"{given.get(SAVED)} of {SAVED}, not {header.get(SAVED)}",
+                    error=checks.DataError,
+                )
                 tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             detail = str(error).partition("\n")[0]
