@@ -35,7 +35,7 @@ case $leg in
   go_on) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0) ;;
   finish) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0.45) ;;
   adapter) place=adapter
-    options+=(--recipes "${RECIPES:-8@168x168*32:2,64@168x126*5:1}" --train adapter --attention ttt_shortconv --teacher 10 --lr 2e-3 --warmup 50
+    options+=(--recipes "${RECIPES:-8@168x168*32:2,64@168x126*5:1}" --train adapter --attention ttt_shortconv --attention.sweeps 2 --teacher 10 --lr 2e-3 --warmup 50
       --decay 0.7 --adapter "$(first "$legs/adapter/adapter.safetensors" \
         .carry/adapter.safetensors $shipped/small.ttt_shortconv.safetensors)") ;;
   *) echo "no such leg: $leg" >&2; exit 2 ;;

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -55,8 +55,11 @@ class LossWeights:
     never. Not in the paper."""
 
     def __post_init__(self) -> None:
-        known = 0 <= self.tail < math.inf
-        checks.require(known, "--loss.tail", "be at least 0, and finite", self.tail)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            told = "be at least 0, and finite"
+            checks.require(0 <= value < math.inf, f"--loss.{field.name}", told, value)
+        checks.require(self.dropped < 1, "--loss.dropped", "be below 1", self.dropped)
 
 
 @dataclass(frozen=True)

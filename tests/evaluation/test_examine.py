@@ -22,7 +22,7 @@ from vggt3.evaluation.examine import (
     predict,
 )
 from vggt3.evaluation.pictures import Pictures
-from vggt3.evaluation.record import Record, Row, compare, open_record, read_record
+from vggt3.evaluation.record import Record, Row, compare, open_record, read_record, unlike
 from vggt3.evaluation.rooms import Exam, read_exam
 from vggt3.evaluation.tables import origin
 from vggt3.inference.collect import Collector
@@ -293,5 +293,17 @@ def test_runs_that_cannot_be_compared() -> None:
         compare(record([row(0, 1)]), record([row(0, 1)], exam="another"))
     with pytest.raises(DataError, match="one canonical"):
         compare(record([row(0, 1)]), record([row(0, 1)], canonical=False))
+    with pytest.raises(DataError, match="one unit, got m and mm"):
+        compare(record([row(0, 1)]), record([row(0, 1)], unit="mm"))
+    both, head = (record([row(0, 1)], points=points) for points in ("both", "head"))
+    with pytest.raises(DataError, match=r"source of points .* got depth and camera and point"):
+        compare(both, head)
+    compare(both, record([row(0, 1)], points="none"))
     with pytest.raises(DataError, match="share a scene"):
         compare(record([row(0, 1)]), record([row(1, 1)]))
+
+
+def test_what_runs_do_not_share_is_said() -> None:
+    one, two = (record([], data=f"/{name}", long_side=168) for name in "ab")
+    assert unlike(one, two) == ["the runs differ in data: /a and /b"]
+    assert unlike(one, one) == []

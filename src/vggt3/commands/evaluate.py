@@ -22,7 +22,7 @@ from vggt3.evaluation.localisation_exam import NAME as EXAM
 from vggt3.evaluation.pictures import Pictures
 from vggt3.evaluation.protocols.catalogue import PROTOCOLS, protocol
 from vggt3.evaluation.protocols.trial import Trial, TrialOptions
-from vggt3.evaluation.record import Record, read_record
+from vggt3.evaluation.record import Record, read_record, unlike
 from vggt3.evaluation.record import compare as compare_records
 from vggt3.evaluation.sitting import Sitting
 from vggt3.evaluation.tables import Table, across, by_scene, compared, label, overall
@@ -130,6 +130,8 @@ def compare(ours: Path, theirs: Path, *, markdown: bool = False) -> None:
     """
     ours_record, theirs_record = read_record(ours), read_record(theirs)
     found = compare_records(ours_record, theirs_record)
+    for line in unlike(ours_record, theirs_record):
+        print(f"vggt3: note: {line}", file=sys.stderr)
     table = compared(found, ours_record.unit)
     _print(f"{ours} − {theirs}", table, markdown=markdown)
 

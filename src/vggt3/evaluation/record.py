@@ -27,6 +27,8 @@ from vggt3.model.weights import fingerprint
 FORMAT = "vggt3 exam 1"
 Task = tuple[str, int | str]
 """A set's or protocol's name, and a scene's index or name."""
+CLOUDS = {"both": "depth and camera", "depth": "depth and camera", "head": "point head"}
+"""--points, and what the scores that are called cd and nc are then of."""
 SAVE_SECONDS = 5.0
 """A killed run loses what it found since it last wrote."""
 
@@ -248,12 +250,15 @@ def compare(ours: Record, theirs: Record) -> list[Comparison]:
     """Paired differences of every score of every set that both runs have.
 
     Raises:
-        DataError: runs of different exams or pictures, or without a common scene.
+        DataError: runs of different exams, pictures, units or sources of points, or without a
+            common scene.
     """
     for key in ("exam", "canonical", "clouds"):
-        a, b = ours.about.get(key), theirs.about.get(key)
-        checks.require(a == b, "both runs", f"be of one {key}", f"{_short(a)} and {_short(b)}",
-                       error=checks.DataError)  # fmt: skip
+        _check_same(key, ours.about.get(key), theirs.about.get(key))
+    _check_same("unit", ours.unit, theirs.unit)
+    sources = [CLOUDS.get(str(record.about.get("points"))) for record in (ours, theirs)]
+    if all(sources):
+        _check_same("source of points (--points)", *sources)
     found = []
     for name in ours.sets:
         a, b = ours.of(name), theirs.of(name)
@@ -269,6 +274,17 @@ def compare(ours: Record, theirs: Record) -> list[Comparison]:
             found.append(Comparison(name, key, mean_one, mean_two, difference))
     checks.require(bool(found), "both runs", "share a scene", "none", error=checks.DataError)
     return found
+
+
+def unlike(ours: Record, theirs: Record) -> list[str]:
+    """Lines about what two runs do not share though they can be compared."""
+    pairs = ((key, ours.about.get(key), theirs.about.get(key)) for key in ("data", "long_side"))
+    return [f"the runs differ in {key}: {a} and {b}" for key, a, b in pairs if a != b]
+
+
+def _check_same(what: str, one: object, other: object) -> None:
+    got = f"{_short(one)} and {_short(other)}"
+    checks.require(one == other, "both runs", f"be of one {what}", got, error=checks.DataError)
 
 
 def identity(engine: Engine) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class FitCLI(LightningCLI):
         self.output = self._output(given.output, given.ckpt_path)
         self.loaded = self._model()
         learning: LearningOptions = given.learning
+        self._check_together()
         if given.train_all:
             learning = replace(learning, train="all")
         self.model = self._module(learning)
@@ -156,6 +157,24 @@ class FitCLI(LightningCLI):
         except (ValueError, TypeError, MisconfigurationException) as error:
             checks.fail("--trainer", FITTING, f"'{error}'")
         self.model.sharing = self.datamodule.sharing = self._sharing(given.share_views)
+
+    def _check_together(self) -> None:
+        """Refuse settings that would do nothing."""
+        given, trainer, fits = self.config_init, self.config_init.trainer, self.command == "fit"
+        for name, idle, wanted, got in (
+            ("--train_all", given.train_all and given.learning.train == "encoder",
+             "stand without --learning.train encoder, which is more", "both"),
+            ("--trainer.gradient_clip_val", trainer.gradient_clip_val is not None,
+             "be left out: --optimizer.clip is the longest gradient", trainer.gradient_clip_val),
+            ("--trainer.gradient_clip_algorithm", trainer.gradient_clip_algorithm is not None,
+             "be left out: norms are clipped (--optimizer.clip)", trainer.gradient_clip_algorithm),
+            ("--tensorboard", given.tensorboard and trainer.logger not in (None, True),
+             "stand without --trainer.logger", trainer.logger),
+            ("--tensorboard", given.tensorboard and not fits, "stand in a fit", self.command),
+            ("--start", given.start != "softmax" and not fits and self.resumed is None,
+             "stand in a fit", self.command),
+        ):  # fmt: skip
+            checks.require(not idle, name, wanted, got)
 
     def _module(self, learning: LearningOptions) -> Fitting:
         """What learns, perhaps from a teacher."""

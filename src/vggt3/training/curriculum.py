@@ -35,7 +35,7 @@ class Recipe:
     """How often it is drawn, relative to the others."""
 
 
-def parse_recipes(text: str) -> tuple[Recipe, ...]:
+def parse_recipes(text: str, name: str = "--data.recipes") -> tuple[Recipe, ...]:
     """``VIEWS@HEIGHTxWIDTH*SCENES[:SHARE],…``, such as ``8@168x168*32,16@168x224*12:0.5``.
 
     Raises:
@@ -43,18 +43,18 @@ def parse_recipes(text: str) -> tuple[Recipe, ...]:
     """
     found = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)@(\d+)x(\d+)\*(\d+)(?::([\d.]+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d+)@(\d+)x(\d+)\*(\d+)(?::(\d+\.?\d*|\.\d+))?\s*", part)
         if match is None:
-            checks.fail("--data.recipes", "look like 8@168x168*32,16@168x224*12:0.5", f"'{part}'")
+            checks.fail(name, "look like 8@168x168*32,16@168x224*12:0.5", f"'{part}'")
         views, height, width, scenes = (int(match[n]) for n in (1, 2, 3, 4))
         checks.require(
             height % PATCH == 0 and width % PATCH == 0 and min(views, scenes, height, width) > 0,
-            "--data.recipes",
+            name,
             f"have views, scenes ≥ 1 and sizes in multiples of {PATCH}",
             f"'{part.strip()}'",
         )
         found.append(Recipe(views, (height, width), scenes, float(match[5] or 1)))
-    checks.require(sum(r.share for r in found) > 0, "--data.recipes", "have a share above 0", text)
+    checks.require(sum(r.share for r in found) > 0, name, "have a share above 0", text)
     return tuple(found)
 
 

@@ -21,7 +21,8 @@ from vggt3.training.mixture import Made, Mixture, ReadSets, joined
 from vggt3.training.rendering import Rendered, Renderer
 
 HELD_OUT = 1 << 40
-"""Added to a seed for validation: training never gets there."""
+"""Added to a seed for validation. Keys of streams are padded with zeros, so that one held-out scene
+is one of the training's where the two seeds are equal, which is refused."""
 
 
 Scenes = RecipeScenes | Mixture
@@ -54,6 +55,12 @@ class DataOptions:
             value = getattr(self, name)
             told = "be between 0 and 2⁴⁰ - 1"  # held-out seeds and exams' lie above
             checks.require(0 <= value < HELD_OUT, f"--data.{name}", told, value)
+        name, wanted = "--data.seed", f"differ from --data.val_seed, {self.val_seed}"
+        checks.require(self.seed != self.val_seed, name, wanted, self.seed)
+        views = min(recipe.views for recipe in parse_recipes(self.val_recipe, "--data.val_recipe"))
+        wanted = "have at least 2 views, so that there is a pose"
+        checks.require(views > 1, "--data.val_recipe", wanted, self.val_recipe)
+        parse_recipes(self.recipes)
         checks.require(self.workers >= -1, "--data.workers", "be at least -1", self.workers)
 
 
@@ -176,7 +183,8 @@ class ProceduralData(LightningDataModule):
         return _given(self._validation)
 
     def test_dataloader(self) -> DataLoader[SceneBatch]:
-        """As many batches again that no validation has seen."""
+        """As many batches again: of procedural scenes that no validation has seen; of data sets'
+        held-out scenes, which a validation draws from too."""
         return _given(self._held_out(2 * HELD_OUT + self.options.val_seed))
 
     def predict_dataloader(self) -> DataLoader[SceneBatch]:

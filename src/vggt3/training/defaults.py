@@ -20,7 +20,7 @@ TRAINER = {
 ABOUT = {
     "fit": "Train global attention (or with --train-all a whole model) on scenes.",
     "validate": "Score a model on the held-out scenes.",
-    "test": "Score a model on scenes that neither fit nor validate sees.",
+    "test": "Score a model on scenes that fit does not see (procedural ones: nor validate).",
     "predict": "Write a model's cameras and depth of the held-out scenes beside the truth.",
 }
 

@@ -53,6 +53,8 @@ class LearningOptions:
     """On a GPU: record the kernels of a step once and replay them (CUDA graphs)."""
 
     def __post_init__(self) -> None:
+        every = self.dense_every
+        checks.require(every >= 1, "--learning.dense_every", "be at least 1", every)
         name, told = "--learning.teacher", "be at least 0, and 0 unless an adapter learns"
         taught = self.teacher > 0
         fit = self.teacher >= 0 and not (taught and self.train != "adapter")

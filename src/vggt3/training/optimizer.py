@@ -48,6 +48,11 @@ class OptimizerOptions:
         )
         checks.require(0 <= self.decay <= 1, "--optimizer.decay", "be between 0 and 1", self.decay)
         checks.require(self.warmup >= 0, "--optimizer.warmup", "be at least 0", self.warmup)
+        checks.require(
+            self.weight_decay >= 0, "--optimizer.weight_decay", "be at least 0", self.weight_decay
+        )
+        fit = all(0 <= beta < 1 for beta in self.betas)
+        checks.require(fit, "--optimizer.betas", "be at least 0 and below 1", self.betas)
         checks.require(self.clip >= 0, "--optimizer.clip", "be at least 0", self.clip)
 
     def rate(self, step: int, progress: float, steps: int | None = None) -> float:

@@ -18,7 +18,9 @@ BLOCK = 512
 
 
 class Draw:
-    """Random numbers of one scene; ``Draw(seed, index)`` never shares a stream with another."""
+    """Random numbers of one scene. ``Draw(seed, index)`` shares no stream with another of 32 bits
+    each; of wider ones, keys that are equal in their 32-bit words, zeros at the end left out, do.
+    """
 
     def __init__(self, *key: int) -> None:
         self._bits = np.random.PCG64(np.random.SeedSequence(key))
