@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
         ("usage", 2, "vggt3: --x must be y, got z\n"),
         ("data", 1, "vggt3: photo.jpg must be an image, got text\n"),
         ("plan", 1, "vggt3: it must fit\n"),
-        ("interrupt", 130, "vggt3: interrupted, nothing was written\n"),
+        ("interrupt", 130, "vggt3: interrupted, nothing half-written was left\n"),
         ("memory", 1, "vggt3: out of memory\n"),
         ("device", 1, "vggt3: out of memory: CUDA out of memory. Tried to\n"),
         ("host", 1, "vggt3: out of memory: DefaultCPUAllocator: can't allocate memory: 1\n"),
@@ -214,3 +215,21 @@ def test_what_one_process_writes_is_not_started_by_several(
     told = capsys.readouterr().err
     assert f"vggt3 {command} must be one process (reconstruct, " in told
     assert "2 of torchrun's" in told
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_kill_and_a_closed_terminal_unwind(name: str) -> None:
+    number = getattr(signal, name)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(number, signal.SIG_DFL)
+        assert cli.main(["--version"]) == 0
+        with pytest.raises(SystemExit) as stop:
+            signal.raise_signal(number)
+        assert stop.value.code == 128 + number
+        signal.signal(number, signal.SIG_IGN)  # as nohup does
+        assert cli.main(["--version"]) == 0
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = args.index("--") if "--" in args else len(args)
     debug = "--debug" in args[:end]
     args = [word for word in args[:end] if word != "--debug"] + args[end:]
-    _end_on_sigterm()
+    _end_in_order()
     try:
         result = prepare(args)()
         sys.stdout.flush()
@@ -145,10 +145,15 @@ def _tell(message: str) -> None:
     told_once(message, tell)
 
 
-def _end_on_sigterm() -> None:
-    """A polite kill unwinds like Ctrl-C, so that half-written folders go away with it."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+def _end_in_order() -> None:
+    """A polite kill and a closed terminal unwind like Ctrl-C, so that half-written folders go away
+    with it; what is ignored (by nohup) stays so."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 
 def prepare(args: Sequence[str]) -> Prepared:
@@ -213,7 +218,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, checks.InputError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted, nothing was written", 130
+        return "interrupted, nothing half-written was left", 130
     if isinstance(error, BrokenPipeError):
         return "", 141
     if _is_out_of_memory(error):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import os
 import platform
 import re
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from vggt3 import checks
 
@@ -19,6 +24,58 @@ if sys.platform != "win32":
 
 UNOWNED = 60.0
 """Seconds within which a process makes what it has made its own."""
+SHELTER = "partial"
+"""In the names of the hidden folders that outputs are made in: no other hidden name is longer."""
+TRIES = 5
+"""How often what another process has come between is tried again."""
+STOPS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""What ends a process in order: Ctrl-C, a polite kill, a closed terminal."""
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Let the signals that end this process wait until the block has ended: no second Ctrl-C cuts
+    short what the first one began to clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python interrupts no other
+        return
+    came: list[int] = []
+    known = {number: signal.getsignal(number) for number in STOPS}
+    # None: a handler in C, which could not be put back.
+    held = {n: known[n] for n in STOPS if known[n] not in (None, signal.SIG_IGN)}
+    try:
+        for number in held:
+            signal.signal(number, lambda number, frame: came.append(number))
+        yield
+    finally:
+        try:
+            _heed(held)
+        except BaseException:
+            _heed(held)  # one came as soon as it could
+            raise
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _heed(handlers: dict[Any, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def import_pycolmap() -> Any:
+    """pycolmap; what its import sets to end this process on the spot, when it is asked to end, is
+    taken back, since nobody would clean up.
+
+    Raises:
+        ImportError: it is not there.
+    """
+    module = importlib.import_module("pycolmap")
+    if threading.current_thread() is threading.main_thread():
+        known = {number: signal.getsignal(number) for number in STOPS}
+        _heed({number: handler for number, handler in known.items() if handler is not None})
+    return module
 
 
 @contextmanager
@@ -34,16 +91,18 @@ def naming(path: str | os.PathLike[str], told: str = "") -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path``, with its ending, that takes its place at the end; whatever
-    happens in the block, ``path`` is as it was or whole. Processes of several machines may
-    replace the same one."""
-    beside = path.with_name(f".{path.stem}.{os.urandom(5).hex()}{path.suffix}")
+    """A file beside ``path`` (beside what that links to), with its ending, that takes its place at
+    the end; whatever happens in the block, ``path`` is as it was or whole. Processes of several
+    machines may replace the same one."""
+    place = Path(os.path.realpath(path))
+    beside = name_file_beside(place)
     try:
         with naming(path):
             yield beside
-            beside.replace(path)
+            beside.replace(place)
     finally:
-        beside.unlink(missing_ok=True)
+        with unbroken():
+            beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -52,19 +111,57 @@ def sheltered(place: Path, out: str | os.PathLike[str]) -> Iterator[Path]:
     are those that killed processes have left there."""
     # Both are known before anything is made: Ctrl-C may come between any two instructions.
     missing = [folder for folder in place.parents if not folder.exists()]
-    shelter = name_beside(place, "partial")
+    shelter = name_beside(place, SHELTER)
     try:
-        _make(place.parent, place)
-        with naming(out, " (nothing was kept)"):
-            _remove_orphans(place)
-            make_beside(shelter, place)
-            with _owned(shelter):
-                yield shelter / place.name  # Its own name: what is written inside may mention it.
-            shelter.rmdir()
+        try:
+            with naming(out, " (nothing was kept)"):
+                _make_shelter(shelter, place)
+                with _owned(shelter):
+                    yield shelter / place.name  # Its own: what is written inside may mention it.
+        finally:
+            leave_shelter(shelter, place, missing)
     except BaseException:
-        shutil.rmtree(shelter, ignore_errors=True)
-        _remove_empty(missing)
+        leave_shelter(shelter, place, missing)  # a signal may have come before it could begin
         raise
+
+
+def _make_shelter(shelter: Path, place: Path) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_orphans(place)
+            shelter.mkdir()
+            return
+        except OSError as error:
+            if left and isinstance(error, (FileNotFoundError, FileExistsError)):
+                continue  # another process makes the folder above, or fails and takes it along
+            checks.fail(f"OUT '{place}'", "be in a folder that can be written", error.strerror)
+
+
+def leave_shelter(shelter: Path, place: Path, missing: Sequence[Path]) -> None:
+    """Remove ``shelter`` and those of the folders ``missing`` (deepest first) that are empty."""
+    with unbroken():
+        _clear(shelter, place)
+        _remove_empty(missing)
+
+
+def old_of(partial: Path) -> Path:
+    """Where in its shelter is kept what ``partial`` replaces, until that is done."""
+    return partial.with_name(f"{partial.name}.old")
+
+
+def put_back(shelter: Path, place: Path) -> None:
+    """Let what was to be replaced have its ``place`` again, if nothing stands there."""
+    old = old_of(shelter / place.name)
+    if os.path.lexists(old) and not os.path.lexists(place):
+        with suppress(OSError):
+            os.rename(old, place)
+
+
+def _clear(shelter: Path, place: Path) -> None:
+    put_back(shelter, place)
+    if os.path.lexists(place) or not os.path.lexists(old_of(shelter / place.name)):
+        shutil.rmtree(shelter, ignore_errors=True)
 
 
 @contextmanager
@@ -88,22 +185,26 @@ def _remove_orphans(place: Path) -> None:
     those of others stay."""
     if sys.platform == "win32":
         return
-    ours = re.compile(rf"\.{re.escape(place.name)}\.partial-{re.escape(_host())}-\d+-[0-9a-f]{{8}}")
+    # Earlier versions ended the name with the process, or with a number behind it.
+    begin = re.escape(f".{place.name}.{SHELTER}-{_host()}-")
+    ours = re.compile(rf"{begin}\d+(-[0-9a-f]{{8}}|-\d{{1,3}})?")
     with suppress(OSError):
         for folder in [f for f in place.parent.iterdir() if ours.fullmatch(f.name)]:
             if not folder.is_symlink():
-                _remove_orphan(folder, place.name)
+                _remove_orphan(folder, place)
 
 
-def _remove_orphan(folder: Path, name: str) -> None:
+def _remove_orphan(folder: Path, place: Path) -> None:
+    old = old_of(Path(place.name)).name
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            if time.time() - os.fstat(opened).st_mtime < UNOWNED:
+            young = time.time() - os.fstat(opened).st_mtime < UNOWNED
+            if young and not os.path.lexists(folder / old):
                 return  # its owner may be about to own it
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if {entry.name for entry in folder.iterdir()} <= {name}:
-                shutil.rmtree(folder)
+            if {entry.name for entry in folder.iterdir()} <= {place.name, old}:
+                _clear(folder, place)
         finally:
             os.close(opened)
 
@@ -119,19 +220,22 @@ def name_beside(place: Path, purpose: str) -> Path:
     return place.with_name(f".{place.name}.{purpose}-{_host()}-{unique}")
 
 
-def make_beside(folder: Path, place: Path) -> None:
-    """Make ``folder``, with the permissions any new folder gets; UsageError names ``place``."""
-    try:
-        folder.mkdir()
-    except OSError as error:
-        checks.fail(f"OUT '{place}'", "be in a folder that can be written", error.strerror)
+def name_file_beside(place: Path) -> Path:
+    """Likewise a hidden file of the same ending."""
+    return place.parent / f".{place.stem}.{os.urandom(5).hex()}{place.suffix}"
 
 
-def _make(parent: Path, place: Path) -> None:
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        checks.fail(f"OUT '{place}'", "be in a folder that can be made", error.strerror)
+def check_length(hidden: Path, name: str) -> None:
+    """UsageError unless the system takes names as long as that of ``hidden``, which will be made
+    for ``name``: better now than when there is something to lose."""
+    parent = next(folder for folder in hidden.parents if os.path.exists(folder))
+    for path in (hidden, parent / hidden.name):
+        try:
+            os.lstat(path)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                told = "have a shorter name (hidden ones beside it are longer)"
+                checks.fail(name, told, error.strerror)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

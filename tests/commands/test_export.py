@@ -170,12 +170,13 @@ def test_a_failed_run_leaves_what_was_there(
     assert run(scene, "--to", "colmap", "-o", out, "--points", 10) == 0
     before = {name: (out / name).read_bytes() for name in files(out)}
 
-    def full(*args: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(source: Path, target: Path) -> None:  # named as by shutil
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
 
     monkeypatch.setattr(photo_files.shutil, "copyfile", full)
     assert run(scene, "--to", "colmap", "-o", out, "--photos", photos, "--overwrite") == 1
-    assert "No space left on device" in capsys.readouterr().err
+    told = f"vggt3: {out} (nothing was kept): No space left on device"
+    assert told in capsys.readouterr().err
     assert {name: (out / name).read_bytes() for name in files(out)} == before
     assert sorted(p.name for p in scene.parent.iterdir()) == ["out", "photos", "scene"]
 

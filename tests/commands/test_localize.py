@@ -10,6 +10,7 @@ import pytest
 from tests.commands.test_reconstruct import photo
 
 from vggt3 import cli
+from vggt3.commands import extend, map_scene
 from vggt3.inference.scene_memory import SceneMemory
 
 RANDOM = ("--preset", "tiny", "--attention", "ttt_shortconv")
@@ -249,3 +250,34 @@ def test_a_scene_says_no_path_of_this_machine(scene_of_five: bytes, tmp_path: Pa
     told = json.dumps(SceneMemory.load(tmp_path / "scene.vggt3").facts())
     assert str(tmp_path.parent) not in told
     assert "/" not in json.dumps(SceneMemory.load(tmp_path / "scene.vggt3").record["choice"])
+
+
+def test_what_was_interrupted_was_not_written(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring takes time: a scene is saved behind it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(map_scene, "gap_between", interrupt)
+        assert run("map", "map", "-o", "scene.vggt3", *TINY, "--half") == 130
+    assert not (desk / "scene.vggt3").exists()
+    assert run("map", "map", "-o", "scene.vggt3", *TINY) == 0
+    before = (desk / "scene.vggt3").read_bytes()
+    words = ("extend", "scene.vggt3", "more", "--overwrite", "--device", "cpu")
+    for module, name, more in (
+        (map_scene, "gap_between", ("--half",)),
+        (extend, "distance", ("--compare", "map")),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupt)
+            assert run(*words, *more) == 130
+        assert (desk / "scene.vggt3").read_bytes() == before
+
+
+def test_a_name_that_cannot_be_written_is_refused_at_once(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (desk, desk / "new"):
+        assert run("map", "nothing", "-o", place / ("n" * 240 + ".vggt3"), *TINY) == 2
+        assert "must have a shorter name" in capsys.readouterr().err

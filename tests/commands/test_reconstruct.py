@@ -222,7 +222,7 @@ def test_ctrl_c_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert told.decode().strip() == "vggt3: interrupted, nothing was written"
+    assert told.decode().strip() == "vggt3: interrupted, nothing half-written was left"
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 

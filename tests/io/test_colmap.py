@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 
 from tests.io.drawn_scene import _pose, drawn_scene
 from tests.io.scenes import true_depth, write_scene
+from vggt3 import files
 from vggt3.checks import UsageError
 from vggt3.io import Cloud
 from vggt3.io.export.colmap import write_colmap
@@ -176,3 +180,25 @@ def test_points_off_their_pixels_are_measured() -> None:
     assert seen.own_error == pytest.approx(0.5 * 2**0.5)
     with pytest.raises(UsageError, match="know where its points came from"):
         observe(Cloud(cloud.xyz, cloud.rgb), cameras, [torch.ones(20, 20)], 0.02)
+
+
+ENDING = """
+import os, signal, sys, time
+from vggt3.files import import_pycolmap
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+import_pycolmap()
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)
+"""
+
+
+def test_a_polite_kill_is_heeded_beside_pycolmap() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], stderr=subprocess.PIPE, timeout=120)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
+def test_there_is_one_way_to_import_pycolmap() -> None:
+    source = Path(files.__file__).parent
+    texts = {path: path.read_text("utf-8") for path in source.rglob("*.py")}
+    way = re.compile(r"^ *(import|from) pycolmap|import_module\(.pycolmap", re.MULTILINE)
+    assert [path.name for path, text in texts.items() if way.search(text)] == ["files.py"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -116,3 +118,19 @@ def test_what_a_video_does_not_hold_is_named(tmp_path: Path) -> None:
         found = find_photo_files(video, [f"frame_{number:06d}"], [size])
         with pytest.raises(DataError, match=message):
             put_photos(found, tmp_path / "images", link=False)
+
+
+def test_a_full_disk_is_no_fault_of_the_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(tmp_path / "in/a.png")
+    found = find_photo_files(str(tmp_path / "in"), ["a.png"], [(24, 32)])
+    for number, named in ((errno.ENOSPC, False), (errno.EACCES, True)):
+
+        def fail(source: Path, target: Path, number: int = number) -> None:
+            raise OSError(number, "why", str(source), None, str(target))
+
+        monkeypatch.setattr(shutil, "copyfile", fail)
+        with pytest.raises(OSError, match="why") as error:
+            put_photos(found, tmp_path / "out", link=False)
+        assert (error.value.filename is not None) is named

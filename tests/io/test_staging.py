@@ -9,12 +9,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
 
 from vggt3 import files
 from vggt3.checks import DataError, UsageError
-from vggt3.io import check_out, staged
-from vggt3.io import staging as staging_module
-from vggt3.io.staging import check_writable, staged_file
+from vggt3.inference.scene_memory import check_scene_path
+from vggt3.io import check_out, staged, staging
+from vggt3.io.staging import check_file, check_writable, staged_file
+from vggt3.model import weight_files
 
 
 def scene(folder: Path, word: str, pose_kind: str = "estimated") -> Path:
@@ -54,32 +57,6 @@ def test_a_failure_leaves_the_old_scene(tmp_path: Path, error: type[BaseExceptio
         raise error("stop")
     assert (out / "points.ply").read_text() == "old"
     assert content(tmp_path) == ["out"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="whose a folder is, is not asked there")
-def test_what_a_killed_process_left_is_removed_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = files._host()
-    thesis = f".out.partial-{host}-3-0123abcd"
-    others = [".out.old-1", thesis, ".out.partial-x", ".out.partial-elsewhere-4-01234567"]
-    for name in (f".out.partial-{host}-1-01234567", f".out.partial-{host}-22-89abcdef", *others):
-        (tmp_path / name / "out").mkdir(parents=True)
-        (tmp_path / name / "out" / "half").write_text("written")
-    (tmp_path / thesis / "thesis").write_text("of somebody's")
-    left = content(tmp_path)
-    with staged(tmp_path / "out"):  # they are new: their owners may be about to own them
-        assert set(left) < set(content(tmp_path))
-    shutil.rmtree(tmp_path / "out")
-    monkeypatch.setattr(files, "UNOWNED", -1.0)
-    with staged(tmp_path / "out"):  # this one is owned
-        left = content(tmp_path)
-        (own,) = set(left) - set(others)
-        assert own.startswith(f".out.partial-{host}-{os.getpid()}-") and set(others) < set(left)
-        with pytest.raises(UsageError, match="not appear meanwhile"), staged(tmp_path / "out"):
-            assert set(left) < set(content(tmp_path))
-            (tmp_path / "out").mkdir()
-        (tmp_path / "out").rmdir()
 
 
 def test_overwriting_replaces_all_of_it(tmp_path: Path) -> None:
@@ -162,34 +139,62 @@ def test_a_file_system_that_refuses(
         pass
 
 
-def test_an_out_that_appears_meanwhile_is_kept_and_so_is_the_scene(tmp_path: Path) -> None:
-    with (
-        pytest.raises(UsageError, match="not appear meanwhile, got one; the scene is in"),
-        staged(tmp_path / "out") as folder,
-    ):
-        (folder / "new").write_text("")
-        scene(tmp_path / "out", "another's")
-    assert (tmp_path / "out" / "points.ply").read_text() == "another's"
-    kept = [path for path in tmp_path.iterdir() if path.name != "out"]
-    assert len(kept) == 1 and content(kept[0] / "out") == ["new"]
+def test_what_somebody_puts_into_the_hidden_folder_is_no_error(tmp_path: Path) -> None:
+    with staged(tmp_path / "out") as folder:
+        (folder.parent / ".nfs0001").write_text("")
+    assert content(tmp_path) == ["out"]
 
 
-def test_a_failing_last_step_brings_the_old_scene_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("length", [252, 225])
+def test_names_that_are_too_long_for_hidden_ones_are_refused_at_once(
+    tmp_path: Path, length: int
 ) -> None:
-    out = scene(tmp_path / "out", "old")
-    rename, calls = os.rename, []
+    most = os.pathconf(tmp_path, "PC_NAME_MAX")
+    name = "n" * (most - 255 + length)
+    told = r"have a shorter name \(hidden ones beside it are longer\), got File name too long"
+    fits = length + len(files.name_beside(Path("n"), files.SHELTER).name) - 1 <= 255
+    for place in (tmp_path / name, tmp_path / "new" / name):
+        if fits:
+            check_out(place)
+        else:
+            with pytest.raises(UsageError, match=told):
+                check_out(place)
+            with pytest.raises(UsageError, match=told):
+                check_file(place, False, b"glTF")
+    (tmp_path / ("m" * most)).write_text("")
+    for new in (tmp_path / ("n" * (most - 11)), tmp_path / ("m" * most)):
+        with pytest.raises(UsageError, match=told):
+            check_writable(new, "OUT")
+    check_writable(tmp_path / ("n" * (most - 12)), "OUT")
 
-    def second_fails(source: Path, target: Path) -> None:
-        calls.append(target)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        rename(source, target)
 
-    monkeypatch.setattr(staging_module.os, "rename", second_fails)
-    with pytest.raises(KeyboardInterrupt), staged(out, overwrite=True):
-        pass
-    assert (out / "points.ply").read_text() == "old" and content(tmp_path) == ["out"]
+def test_a_link_to_a_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.txt").symlink_to("real/a.txt")
+    for word in ("new", "newer"):
+        with files.replacing(tmp_path / "link.txt") as beside:
+            beside.write_text(word)
+        weight_files.put(tmp_path / "link.vggt3", {"x": torch.zeros(1)}, {"word": word})
+        if word == "new":
+            (tmp_path / "link.vggt3").rename(tmp_path / "real" / "a.vggt3")
+            (tmp_path / "link.vggt3").symlink_to("real/a.vggt3")
+    assert (tmp_path / "real" / "a.txt").read_text() == "newer"
+    assert content(tmp_path / "real") == ["a.txt", "a.vggt3"]
+    assert all((tmp_path / name).is_symlink() for name in ("link.txt", "link.vggt3"))
+    with safe_open(tmp_path / "real" / "a.vggt3", "pt") as opened:
+        assert opened.metadata()["word"] == "newer"
+    assert check_scene_path(tmp_path / "link.new", False) == tmp_path / "link.new"
+    (tmp_path / "link.new").symlink_to(tmp_path / "real" / "b.vggt3")
+    assert check_scene_path(tmp_path / "link.new", False) == tmp_path / "real" / "b.vggt3"
+
+
+def test_a_trial_is_nobody_elses_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / ".t.other.json"
+    other.write_text("mine")
+    monkeypatch.setattr(staging, "name_file_beside", lambda place: other)
+    with pytest.raises(UsageError, match="File exists"):
+        check_writable(tmp_path / "t.json", "OUT")
+    assert other.read_text() == "mine"
 
 
 def test_a_full_disk_names_out(tmp_path: Path) -> None:
@@ -229,13 +234,18 @@ def test_a_file_of_another_kind_or_that_came_meanwhile_is_kept(tmp_path: Path) -
     with pytest.raises(UsageError, match="file of another kind"), staged_file(place, True, b"glTF"):
         pass
     late = tmp_path / "late.glb"
-    with (
-        pytest.raises(UsageError, match="not appear meanwhile"),
-        staged_file(late, False, b"glTF") as path,
-    ):
-        path.write_bytes(b"glTF")
-        late.write_bytes(b"another")
-    assert late.read_bytes() == b"another"
+    for overwrite in (False, True):
+        late.unlink(missing_ok=True)
+        with (
+            pytest.raises(UsageError, match=r"late.glb', at the end, must .* what was made is"),
+            staged_file(late, overwrite, b"glTF") as path,
+        ):
+            path.write_bytes(b"glTF")
+            late.write_bytes(b"another")
+        assert late.read_bytes() == b"another"
+        (kept,) = tmp_path.glob(".late.glb.kept-*")
+        assert (kept / "late.glb").read_bytes() == b"glTF"
+        shutil.rmtree(kept)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.glb", "late.glb"]
 
 
@@ -249,5 +259,10 @@ def test_a_file_that_cannot_be_written_is_said_and_nothing_is_left(tmp_path: Pat
         UsageError, match="OUT must be in a folder that can be written, got '/proc'"
     ):
         check_writable(Path("/proc/new.txt"), "OUT")
-    with pytest.raises(UsageError, match="OUT must be a file that can be written, got "):
-        check_writable(tmp_path, "OUT")
+    for folder in (tmp_path, Path("/")):
+        with pytest.raises(UsageError, match="OUT must be a file that can be written, got "):
+            check_writable(folder, "OUT")
+    (tmp_path / "link.txt").symlink_to("new.txt")
+    for path in (tmp_path / "link.txt", Path("/dev/null"), Path(f"/proc/self/fd/{os.pipe()[1]}")):
+        check_writable(path, "OUT")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.txt", "there.txt"]

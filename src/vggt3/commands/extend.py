@@ -9,6 +9,7 @@ from typing import Annotated
 from vggt3 import checks
 from vggt3.commands.map_scene import (
     half_error,
+    half_gap,
     notes,
     open_for,
     read_photos,
@@ -80,16 +81,16 @@ def extend(
         old = None if compare is None else _own_photos(known, compare, read, long_side, bars)
         taken = Taken.of(found)
         grown = extend_taken(engine, known, taken, limit, bars.observe)
+        gap = half_gap(engine, grown, found.views()) if half else None
+        away = None if old is None else _away(engine, grown, (old, found), limit, bars)
         saved = grown.save(place, half=half, overwrite=overwrite)
         rows = scene_rows(grown, saved, loaded, engine)
         share = share_of(known, grown.tokens - known.tokens)
         rows.insert(1, ("added", f"{len(found)} photos, {100 * share:.1f} % of all tokens"))
-        if half:
-            rows.append(("half precision", half_error(engine, grown, found.views(), saved)))
-        if old is not None:
-            at_once = map_taken(engine, _both(old, found), limit, bars.observe)
-            away = distance(grown, at_once, len(found))
-            rows.append(("from all at once", away.describe()))
+        if gap is not None:
+            rows.append(("half precision", half_error(saved, gap)))
+        if away is not None:
+            rows.append(("from all at once", away))
     rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
     notes(found, loaded)
     print_table(str(place), rows)
@@ -110,6 +111,16 @@ def _own_photos(
     return old
 
 
-def _both(old: PhotoSet, new: PhotoSet) -> Taken:
-    """All photos in one scene; frames of two videos may have one name, nobody asks for them."""
-    return Taken.of(PhotoSet((*old.photos, *new.photos)))
+def _away(
+    engine: SceneEngine,
+    grown: SceneMemory,
+    parts: tuple[PhotoSet, PhotoSet],
+    limit: str,
+    bars: Bars,
+) -> str:
+    """How far the extended scene is from the old and the new photos mapped at once."""
+    old, new = parts
+    # Frames of two videos may have one name: nobody asks for them.
+    both = Taken.of(PhotoSet((*old.photos, *new.photos)))
+    at_once = map_taken(engine, both, limit, bars.observe)
+    return distance(grown, at_once, len(new)).describe()

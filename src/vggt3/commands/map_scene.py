@@ -63,10 +63,11 @@ def map_scene(
         found = read_photos(photos, read, long_side, bars)
         record = {"long_side": long_side, "choice": remembered(model), "model": loaded.description}
         scene = map_taken(engine, Taken.of(found), limit, bars.observe, record)
+        gap = half_gap(engine, scene, found.views()) if half else None
         saved = scene.save(output, half=half, overwrite=overwrite)
         rows = scene_rows(scene, saved, loaded, engine)
-        if half:
-            rows.append(("half precision", half_error(engine, scene, found.views(), saved)))
+        if gap is not None:
+            rows.append(("half precision", half_error(saved, gap)))
     rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
     notes(found, loaded, scene)
     print_table(str(output), rows)
@@ -153,15 +154,20 @@ def scene_rows(scene: SceneMemory, saved: Saved, loaded: LoadedModel, engine: Sc
     ]
 
 
-def half_error(engine: SceneEngine, scene: SceneMemory, views: Views, saved: Saved) -> str:
-    """What float16 changes: in the tensors, and in the answers about a few mapped photos."""
+def half_gap(engine: SceneEngine, scene: SceneMemory, views: Views) -> str:
+    """What float16 changes in the answers about a few mapped photos."""
     group = views.groups[0]
     chosen = spread_out(len(group.ids), STRANGERS)
     asked = Views.from_tensor(group.images[:, chosen])
     options = QueryOptions(dense=False)
     whole, halved = (Localizer(engine, x, options) for x in (scene, scene.halved()))
     gap = gap_between(whole, halved, asked)
-    return f"tensors {saved.error:.1e} relative; {len(chosen)} photos asked: {gap.describe()}"
+    return f"{len(chosen)} photos asked: {gap.describe()}"
+
+
+def half_error(saved: Saved, gap: str) -> str:
+    """What float16 changes in all."""
+    return f"tensors {saved.error:.1e} relative; {gap}"
 
 
 def check_confidence(names: list[str], confidence: list[float], least: float) -> str | None:

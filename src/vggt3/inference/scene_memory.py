@@ -16,7 +16,7 @@ from vggt3.attention.memory import State
 from vggt3.inference.identity import ModelIdentity
 from vggt3.inference.recall import Familiarity
 from vggt3.io.scene_file import Packed, pack, read_scene_file, write_scene_file
-from vggt3.io.staging import NOT_YET
+from vggt3.io.staging import NOT_YET, check_place
 from vggt3.model.scene import Memory
 from vggt3.types import Cameras
 
@@ -144,8 +144,8 @@ class SceneMemory:
 
 
 def check_scene_path(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """``path`` if a scene may be written there, else UsageError."""
-    place = Path(path).expanduser()
+    """The real path of ``path`` if a scene may be written there, else UsageError."""
+    place = Path(os.path.realpath(Path(path).expanduser()))
     name = f"scene file '{path}'"
     checks.require(not place.is_dir(), name, "be a file", "a folder")
     if os.path.lexists(place):
@@ -154,9 +154,7 @@ def check_scene_path(path: str | os.PathLike[str], overwrite: bool) -> Path:
             read_scene_file(place)
         except checks.DataError as error:
             checks.fail(name, "be an earlier scene to be overwritten", error)
-    parent = next(folder for folder in place.absolute().parents if folder.exists())
-    writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    checks.require(writable, name, "be in a folder that can be written", f"'{parent}'")
+    check_place(place, name)
     return place
 
 

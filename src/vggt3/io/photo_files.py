@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import warnings
@@ -80,9 +81,19 @@ def put_photos(photos: Sequence[PhotoFile], folder: Path, link: bool) -> None:
         elif link:
             target.symlink_to(os.path.realpath(photo.path))
         else:
-            shutil.copyfile(photo.path, target)
+            _copy(photo.path, target)
     if frames:
         _put_frames(photos[0].path, frames, folder)
+
+
+def _copy(path: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(path, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        # It names the photo, which is well: nameless, whoever writes the folder names that.
+        raise OSError(error.errno, error.strerror) from error
 
 
 def _put_upright(path: Path, target: Path) -> None:

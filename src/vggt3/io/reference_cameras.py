@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vggt3 import checks
+from vggt3.files import import_pycolmap
 from vggt3.io.export.cameras_json import load_cameras_json
 from vggt3.io.sources import existing
 
@@ -114,11 +114,11 @@ def _transforms(path: Path, content: dict[str, Any]) -> ReferenceCameras:
 
 
 def _colmap(folder: Path) -> ReferenceCameras:
-    if importlib.util.find_spec("pycolmap") is None:
+    try:
+        pycolmap = import_pycolmap()
+    except ModuleNotFoundError:
         told = "be read by pycolmap (pip install 'vggt3[colmap]')"
         _refuse(folder, told, "a machine without that package")
-    import pycolmap
-
     try:
         model = pycolmap.Reconstruction(str(folder))
         images = [image for image in model.images.values() if image.has_pose]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vggt3 import checks
 from vggt3.distributed import World
+from vggt3.files import leave_shelter
 from vggt3.io.staging import staged
 
 
@@ -45,14 +45,14 @@ def staged_together(
         assert made is not None
         partial, missing = made
         if undo is not None:
-            undo.append(lambda: _remove(partial.parent, missing))
+            undo.append(lambda: _remove(partial, missing))
         try:
             world.agreed(lambda: _check_seen(out, partial))
             yield partial
             world.exchange(None)
         except BaseException as error:
             # Not the first one's task alone: it may be the one that is gone.
-            _remove(partial.parent, missing)
+            _remove(partial, missing)
             if isinstance(error, OSError) and error.errno is not None and error.filename is None:
                 where = f"{out} (nothing was kept)"
                 raise OSError(error.errno, error.strerror, where) from error
@@ -60,12 +60,10 @@ def staged_together(
         world.agreed(stack.close)
 
 
-def _remove(shelter: Path, made: Sequence[Path]) -> None:
+def _remove(partial: Path, made: Sequence[Path]) -> None:
     """All that was made. Others may be at it too: whoever comes last finds the rest."""
-    shutil.rmtree(shelter, ignore_errors=True)
-    with suppress(OSError):
-        for folder in made:  # deepest first
-            folder.rmdir()
+    shelter = partial.parent
+    leave_shelter(shelter, shelter.with_name(partial.name), made)
 
 
 def _check_seen(out: str | os.PathLike[str], partial: Path) -> None:

@@ -342,20 +342,21 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Header) -> None:
 
 
 def put(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write safetensors beside ``path`` and move them there.
+    """Write safetensors beside ``path`` (beside what that links to) and move them there.
 
     Raises:
         DataError: the reason why not; an existing file is as it was.
     """
+    place = Path(os.path.realpath(path))
     try:
-        with sheltered(path, path) as beside:
+        with sheltered(place, path) as beside:
             beside.touch()
             mode = beside.stat().st_mode
             save_file(dict(tensors), beside, metadata)
             beside.chmod(mode)  # some versions write a private file and move it here
             with beside.open("rb+") as file:
                 os.fsync(file.fileno())
-            beside.replace(path)
+            beside.replace(place)
     except checks.UsageError as error:
         refuse(path, "be writable", error.__context__ or error)
     except (SafetensorError, OSError) as error:

@@ -6,7 +6,6 @@ camera-from-world poses, pixels counted from the corner of the top-left one.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from vggt3 import checks
+from vggt3.files import import_pycolmap
 from vggt3.io.export.sampled_cloud import Cloud
 from vggt3.io.export.tracks import Observations
 from vggt3.types import Cameras
@@ -34,7 +34,7 @@ class ColmapSummary:
 def load_pycolmap() -> Any:
     """pycolmap, or UsageError saying how to install it."""
     try:
-        return importlib.import_module("pycolmap")
+        return import_pycolmap()
     except ImportError as error:
         checks.fail("a COLMAP model", "be written by pycolmap (pip install 'vggt3[colmap]')", error)
 
