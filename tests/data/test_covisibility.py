@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.data.layouts import drawn, write_captures, write_sevenscenes
+from tests.data.layouts import (
+    WRITERS,
+    drawn,
+    write_captures,
+    write_nerfstudio,
+    write_sevenscenes,
+)
 from vggt3.checks import DataError
 from vggt3.data.procedural.draw import Draw
 from vggt3.data.readers import covisibility as module
@@ -58,19 +65,97 @@ def test_what_hides_another_is_not_seen(scene: Scene, tmp_path: Path) -> None:
     assert found[0, 1] == 0
 
 
+def test_far_from_the_origin_as_near_it(tmp_path: Path) -> None:
+    """A georeferenced world: float32 has steps of half a metre there."""
+    near = drawn()
+    shift = torch.tensor([465000.0, 5428000.0, 200.0], dtype=torch.float64)
+    pose = near.pose.clone()
+    pose[..., 3] -= pose[..., :3] @ shift
+    write_nerfstudio(tmp_path / "near", near)
+    write_nerfstudio(tmp_path / "far", replace(near, pose=pose))
+    found = [covisibility(*read_scenes("nerfstudio", tmp_path / name)) for name in ("near", "far")]
+    others = ~torch.eye(4, dtype=torch.bool)
+    assert found[0][others].mean() > 0.3
+    torch.testing.assert_close(found[1], found[0], atol=0.01, rtol=0)
+
+
 def test_it_is_computed_once(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     first = covisibility(scene, cache)
+    monkeypatch.setattr(module, "_computed", lambda *_: pytest.fail("computed again"))
+    again = covisibility(scene, cache)
+    assert torch.equal(again, first) and again.dtype == torch.float32
+    (read,) = read_scenes("captures", tmp_path)  # as another process has it
+    assert torch.equal(covisibility(read, cache), first)
+
+
+def test_a_damaged_file_is_replaced(scene: Scene, tmp_path: Path) -> None:
+    """Every byte in turn, and every length."""
+    two = replace(scene, views=scene.views[:2])
+    cache = tmp_path / "cache"
+    first = covisibility(two, cache)
     (file,) = cache.iterdir()
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_computed", lambda *_: pytest.fail("computed again"))
-        assert torch.equal(covisibility(scene, cache), first)
-    file.write_bytes(file.read_bytes()[:-9])  # damaged: replaced
-    assert torch.equal(covisibility(scene, cache), first)
-    assert torch.equal(covisibility(scene, cache), first) and len(list(cache.iterdir())) == 1
-    os.utime(scene.views[0].file, ns=(1, 1))  # another image, perhaps
+    whole = file.read_bytes()
+    flipped = [
+        whole[:n] + bytes([whole[n] ^ bits]) + whole[n + 1 :]
+        for n in range(len(whole))
+        for bits in (1, 255)
+    ]
+    for damaged in (*flipped, *(whole[:n] for n in range(len(whole))), whole + b"\0"):
+        file.write_bytes(damaged)
+        assert torch.equal(covisibility(two, cache), first)
+        assert file.read_bytes() == whole
+    assert list(cache.iterdir()) == [file]
+
+
+def test_moved_cameras_are_looked_at_again(scene: Scene, tmp_path: Path) -> None:
+    cache, listing = tmp_path / "cache", tmp_path / "room" / "cameras.json"
     covisibility(scene, cache)
-    assert len(list(cache.iterdir())) == 2
+    content = json.loads(listing.read_text())
+    for n, frame in enumerate(content["frames"]):
+        frame["camera_to_world"][0][3] += 1000 * n  # a kilometre apart; no other file changes
+    listing.write_text(json.dumps(content))
+    (moved,) = read_scenes("captures", tmp_path)
+    assert torch.equal(covisibility(moved, cache), torch.eye(4))
+    content["frames"][0]["fx"] *= 2
+    listing.write_text(json.dumps(content))
+    covisibility(*read_scenes("captures", tmp_path), cache)
+    assert len(list(cache.iterdir())) == 3
+
+
+DEEP = sorted(WRITERS.keys() - {"bonn", "kitti", "wayspots", "colmap"})
+"""Layouts with cameras and depth."""
+PIXELS = {".png", ".jpg", ".JPG", ".npy", ".dpt"}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_other_images_depth_and_masks_are_looked_at_again(name: str, tmp_path: Path) -> None:
+    base, cache = drawn(views=2), tmp_path / "cache"
+    WRITERS[name](tmp_path / "data", base)
+    (scene,) = read_scenes(name, tmp_path / "data")
+    covisibility(scene, cache)
+    files = [f for f in (tmp_path / "data").rglob("*") if f.suffix in PIXELS]
+    assert len(files) == (6 if name == "dtu" else 4)
+    for count, file in enumerate(files, 2):
+        os.utime(file, ns=(1, 1))  # another one, perhaps
+        covisibility(scene, cache)
+        assert len(list(cache.iterdir())) == count, file
+
+
+def test_another_scale_of_depth_is_looked_at_again(tmp_path: Path) -> None:
+    """The same files, read otherwise."""
+    cache, listing = tmp_path / "cache", tmp_path / "room" / "transforms.json"
+    write_nerfstudio(tmp_path, drawn(views=2))
+    first = covisibility(*read_scenes("nerfstudio", tmp_path), cache)
+    content = {**json.loads(listing.read_text()), "depth_unit_scale_factor": 1e-4}
+    listing.write_text(json.dumps(content))
+    assert not torch.equal(covisibility(*read_scenes("nerfstudio", tmp_path), cache), first)
+
+
+def test_a_depth_map_that_is_gone_is_said(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "room/depth/0001.png").unlink()
+    with pytest.raises(DataError, match=r"0001\.png must be a readable image, got No such file"):
+        covisibility(scene, tmp_path / "cache")
 
 
 def test_a_view_without_depth_is_said(tmp_path: Path) -> None:

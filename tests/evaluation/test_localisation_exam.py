@@ -78,6 +78,13 @@ def test_only_scenes_with_a_good_map_count() -> None:
     ]
 
 
+def test_a_scene_without_a_value_is_left_out_of_both_columns() -> None:
+    unknown = replace(BAD, map_auc=math.nan, query_rotation_deg=math.nan)
+    told = {row[0]: row[1:] for row in verdict(record(GOOD, BETTER, unknown))[1]}
+    assert told["map views' AUC@30 %"] == ["70.0", "70.0"]
+    assert told["rotation error, median °"] == ["1.950", "1.950"]
+
+
 def test_ratios_are_paired_by_scene() -> None:
     _, rows = paired(record(GOOD, BETTER, BAD))
     assert [row[0].rpartition(", ")[2] for row in rows] == ["all"] * 2 + ["those that count"] * 2

@@ -102,3 +102,15 @@ def test_only_scenes_that_were_mapped_well_count() -> None:
     assert found["rotation_ratio"] == pytest.approx(1.4)
     assert summary([replace(good, query_translation_m=0.16)])["holds"] == 0
     assert math.isnan(summary([bad])["holds"])
+
+
+def test_a_scene_without_a_value_is_left_out_of_its_median() -> None:
+    """As where the map could not be aligned, and also where an error is infinite."""
+    good = LocalisationRow(0, 60, 2.0, 0.1, 2.8, 0.14, 0.9)
+    lost = LocalisationRow(1, 70, *[math.nan] * 4, 0.5)
+    far = replace(good, query_translation_m=math.inf)
+    found = summary([good, replace(good, query_rotation_deg=3.0), lost])
+    assert (found["counted"], found["map_auc"], found["confidence"]) == (3, 60, 0.9)
+    assert found["query_rotation_deg"] == pytest.approx(2.9)
+    assert summary([far, far])["query_translation_m"] == math.inf
+    assert math.isnan(summary([lost])["query_rotation_deg"]) and math.isnan(summary([])["map_auc"])

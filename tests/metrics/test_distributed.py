@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.metrics.test_trajectory import noisy, path
-from vggt3.metrics import PoseAccuracy, QueryAccuracy, TrajectoryError, VideoDepth
+from vggt3.metrics import AbsRel, PoseAccuracy, QueryAccuracy, TrajectoryError, VideoDepth
 from vggt3.metrics.clouds import CloudAccuracy
 
 
@@ -20,6 +20,7 @@ def seen(scenes: range) -> dict[str, dict[str, float]]:
         "trajectory": TrajectoryError(),
         "queries": QueryAccuracy(),
         "depth": VideoDepth(),
+        "scaled": AbsRel(),
         "pairs": PoseAccuracy(),
         "clouds": CloudAccuracy(),
     }
@@ -34,6 +35,9 @@ def seen(scenes: range) -> dict[str, dict[str, float]]:
         metrics["trajectory"].update(guess, truth)
         metrics["queries"].update(near, truth)
         metrics["depth"].update(depth * (1 + 0.1 * torch.rand_like(depth)), depth)
+        maps = depth[None, None, None]
+        some = (maps > 1.5) & (scene != 1)  # one scene without truth
+        metrics["scaled"].update(maps + 0.1 * torch.rand_like(maps), maps, some)
         metrics["pairs"].update(near[None], truth[None])
         metrics["clouds"].update(points + 0.1, points)
     return {

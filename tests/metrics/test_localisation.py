@@ -35,6 +35,19 @@ def test_by_hand() -> None:
     assert found["rotation median"] == pytest.approx(9)
     assert found["translation median"] == pytest.approx(0.15)
     assert [found[f"under {k}"] for k in (10, 20, 30)] == [20, 40, 80]
+    metric.reset()
+    metric.update(guess[:4], truth[:4])  # of an even number, the mean of the two in the middle
+    found = {name: float(value) for name, value in metric.compute().items()}
+    assert found["rotation median"] == pytest.approx(7)
+    assert found["translation median"] == pytest.approx(0.1)
+
+
+def test_where_no_answer_is_finite_there_is_no_median() -> None:
+    metric = QueryAccuracy()
+    metric.update(torch.full((2, 3, 4), math.nan), torch.eye(3, 4).expand(2, 3, 4))
+    found = metric.compute()
+    assert found["rotation median"].isnan() and found["translation median"].isnan()
+    assert found["under 30"] == 0 and found["queries"] == 2
 
 
 def test_an_answer_that_is_not_finite_is_under_no_limit() -> None:

@@ -126,7 +126,7 @@ def _frame(folder: Path, number: int, entry: Mapping[str, Any]) -> CaptureFrame:
             return CaptureFrame(file, size, None, None, depth_file)
         fx, fy, cx, cy = (float(entry[key]) for key in ("fx", "fy", "cx", "cy"))
         world_from_camera = torch.tensor(entry["camera_to_world"], dtype=torch.float64)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         checks.fail(what, "have file, width, height and a whole camera", checks.reason(error),
                     error=checks.DataError)  # fmt: skip
     checks.require(

@@ -31,6 +31,7 @@ from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.sitting import Sitting
 from vggt3.evaluation.tables import Table, label, number
 from vggt3.inference.scene_engine import SceneEngine
+from vggt3.metrics.medians import medians
 
 NAME = "rooms-v1-localise"
 
@@ -95,7 +96,7 @@ def verdict(record: Record) -> Table:
     for key in ("map_auc", *list(SCORES)[1:5]):
         value = whole[key]
         if key == "map_auc":
-            value = float(torch.tensor([row.map_auc for row in rows]).double().quantile(0.5))
+            value = float(medians(torch.tensor([[row.map_auc for row in rows]]).double()))
         score = SCORES[key]
         shown = number(score, value), number(score, counted[key])
         table.append([label(score), *shown])

@@ -26,7 +26,7 @@ from vggt3.inference.mapping import map_taken
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.taking import take
 from vggt3.metrics import PoseAccuracy, align_cameras, pose_errors, still_baseline
-from vggt3.metrics.medians import median
+from vggt3.metrics.medians import median, medians
 from vggt3.types import Views
 
 SET, MAPPED, ASKED = "v300", 100, 50
@@ -161,8 +161,8 @@ def summary(rows: Iterable[LocalisationRow]) -> dict[str, float]:
     counted = [row for row in rows if row.map_auc >= LEAST_AUC]
     found: dict[str, float] = {"scenes": len(rows), "counted": len(counted)}
     for f in fields(LocalisationRow)[1:]:
-        values = torch.tensor([getattr(row, f.name) for row in counted], dtype=torch.float64)
-        found[f.name] = float(values.nanquantile(0.5)) if counted else math.nan
+        values = torch.tensor([[getattr(row, f.name) for row in counted]], dtype=torch.float64)
+        found[f.name] = float(medians(values))
     for what in ("rotation_deg", "translation_m"):
         ratio = found[f"query_{what}"] / max(found[f"map_{what}"], 1e-9)
         found[f"{what.partition('_')[0]}_ratio"] = ratio

@@ -135,6 +135,7 @@ def familiarity(engine: SceneEngine, memory: Memory, views: Views) -> Familiarit
         if chosen:
             own.append(recall_of(engine, memory, group.images[:, chosen]))
     elsewhere = recall_of(engine, memory, strangers(size)[None])
+    # torch's median, the lower of two in the middle: the logistic of confidence was fitted with it.
     return Familiarity(float(torch.cat(own).median()), float(elsewhere.median()))
 
 

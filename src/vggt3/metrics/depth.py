@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from vggt3.metrics.medians import medians
+
 
 def relative_depth_error(
     predicted: Tensor,  # [..., H, W]
@@ -26,11 +28,15 @@ def median_scale(
 ) -> Tensor:
     """The median of true / predicted over each scene's valid pixels: [B]."""
     ratio = torch.where(valid, truth / predicted.clamp(min=1e-6), torch.nan)
-    return ratio.flatten(1).nanmedian(dim=1).values.nan_to_num(1.0)
+    return medians(ratio.flatten(1)).nan_to_num(1.0)
 
 
 class AbsRel(Metric):
-    """Mean relative depth error after one scale a scene (median), and the share δ < 1.25."""
+    """Mean relative depth error after one scale a scene (median), and the share δ < 1.25.
+
+    A pixel that is not in front of the camera is not close. Scenes without a valid pixel do not
+    count; both are nan where no scene does.
+    """
 
     higher_is_better = False
     full_state_update = False
@@ -50,17 +56,17 @@ class AbsRel(Metric):
         truth: Tensor,  # [B, V, H, W]
         valid: Tensor,  # [B, V, H, W] bool
     ) -> None:
-        """Add scenes; each scene counts the same."""
+        """Add scenes; each that has truth counts the same."""
         scaled = predicted * median_scale(predicted, truth, valid)[:, None, None, None]
-        count = valid.sum((1, 2, 3)).clamp(min=1)
+        pixels = valid.sum((1, 2, 3))
+        count = pixels.clamp(min=1)
         error = relative_depth_error(scaled, truth, valid)
         ratio = torch.maximum(scaled / truth, truth / scaled)
-        close = (valid & (ratio < 1.25)).sum((1, 2, 3))
+        close = (valid & (ratio < 1.25) & (scaled > 0)).sum((1, 2, 3))
         self.error += (error.sum((1, 2, 3)) / count).double().sum()
         self.close += (close / count).double().sum()
-        self.scenes += predicted.shape[0]
+        self.scenes += (pixels > 0).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """``absrel`` (a share) and ``delta`` (percent)."""
-        scenes = self.scenes.clamp(min=1)
-        return {"absrel": self.error / scenes, "delta": 100 * self.close / scenes}
+        return {"absrel": self.error / self.scenes, "delta": 100 * self.close / self.scenes}

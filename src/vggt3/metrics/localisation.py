@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from vggt3.geometry.rotation import rotation_angle
+from vggt3.metrics.medians import medians
 from vggt3.metrics.trajectory import trajectory_error
 
 LIMITS = (10, 20, 30)
@@ -50,20 +51,18 @@ class QueryAccuracy(Metric):
     def compute(self) -> dict[str, Tensor]:
         """``rotation`` (°), ``translation`` (m), their medians, ``under 10`` … (percent), and
         ``queries``."""
-        rotation, translation = dim_zero_cat(self.errors).unbind(-1)
+        errors = dim_zero_cat(self.errors)
+        rotation, translation = errors.unbind(-1)
         known = rotation.isfinite() & translation.isfinite()
+        middle = medians(errors[known].T)
         found = {
             "rotation": rotation[known].mean(),
             "translation": translation[known].mean(),
-            "rotation median": _median(rotation[known]),
-            "translation median": _median(translation[known]),
+            "rotation median": middle[0],
+            "translation median": middle[1],
         }
         for k in LIMITS:
             under = known & (rotation < k) & (translation < k / 100)
             found[f"under {k}"] = 100 * under.double().mean()
         found["queries"] = torch.tensor(float(len(rotation)), dtype=torch.float64)
         return found
-
-
-def _median(values: Tensor) -> Tensor:
-    return values.quantile(0.5) if len(values) else values.new_tensor(torch.nan)

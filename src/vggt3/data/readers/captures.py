@@ -7,10 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vggt3 import checks
 from vggt3.data.capture import LISTING, CaptureFrame, read_capture
 from vggt3.data.readers.layout import Layout
-from vggt3.data.readers.parsing import subfolders
+from vggt3.data.readers.parsing import intrinsics, subfolders
 from vggt3.data.readers.record import Scene, View
 
 ESTIMATED = "estimated"
@@ -52,12 +51,7 @@ def _pose(frame: CaptureFrame) -> Tensor:
 
 def _intrinsics(frame: CaptureFrame) -> Tensor:
     assert frame.intrinsics is not None
-    found = frame.intrinsics.double()
-    focal = found[0, 0], found[1, 1]
-    fits = all(bool(f > 0) and bool(f.isfinite()) for f in focal)
-    name, got = f"fx and fy in {LISTING} of {frame.file}", f"{focal[0]:g} and {focal[1]:g}"
-    checks.require(fits, name, "be positive", got, error=checks.DataError)
-    return found
+    return intrinsics(frame.intrinsics, f"{LISTING} of {frame.file}")
 
 
 def _depth(frame: CaptureFrame) -> Tensor:

@@ -22,11 +22,23 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.readers.layout import Layout
-from vggt3.data.readers.parsing import opened, pinhole_matrix, pose, subfolders
+from vggt3.data.readers.parsing import (
+    pinhole_matrix,
+    pose,
+    positive,
+    read_16_bits,
+    read_mask,
+    subfolders,
+)
 from vggt3.data.readers.record import Scene, View
 
 LISTING = "frame_annotations.jgz"
 FORMATS = ("ndc_isotropic", "ndc_norm_image_bounds")
+WRONG = (
+    *(OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, IndexError),
+    *(AttributeError, ArithmeticError),
+)
+"""What a listing of other things raises."""
 TURNED = torch.diag(torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64))
 """x left, y up ↔ x right, y down."""
 
@@ -54,9 +66,9 @@ def _sequences(place: Path) -> list[Scene]:
                         sorted(frames[name], key=lambda e: int(e["frame_number"]))), "")
             for name in sorted(frames)
         ]  # fmt: skip
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, IndexError) as error:
-        if isinstance(error, checks.InputError):
-            raise
+    except checks.InputError:
+        raise
+    except WRONG as error:
         told = "be frame annotations of CO3Dv2 (gzipped JSON)"
         checks.fail(str(listing), told, checks.reason(error), error=checks.DataError)
 
@@ -67,6 +79,8 @@ def _view(root: Path, entry: Mapping[str, Any], listing: Path) -> View:
     what = f"frame {number} of {entry['sequence_name']} in {listing}"
     turn = torch.tensor(sight["R"], dtype=torch.float64)
     shift = torch.tensor(sight["T"], dtype=torch.float64)
+    fits, got = turn.shape == (3, 3) and shift.shape == (3,), [list(turn.shape), list(shift.shape)]
+    checks.require(fits, what, "have R of 3×3 and T of 3", got, error=checks.DataError)
     transform = TURNED @ torch.cat([turn.T, shift[:, None]], dim=1)
     kind = str(sight.get("intrinsics_format", FORMATS[1]))
     told = f"have intrinsics in {' or '.join(FORMATS)}"
@@ -79,26 +93,21 @@ def _view(root: Path, entry: Mapping[str, Any], listing: Path) -> View:
     centre = (half[0] - float(px) * unit[0], half[1] - float(py) * unit[1])
     depth = entry.get("depth") or {}
     file, mask = depth.get("path"), depth.get("mask_path")
-    scale = float(depth.get("scale_adjustment") or 1.0)
+    scale = depth.get("scale_adjustment")
     return View(
         f"frame{number:06d}",
         root / str(image["path"]),
         partial(pose, transform, what),
-        partial(pinhole_matrix, focal, centre),
-        partial(_depth, root / str(file), scale) if file else None,
-        partial(_mask, root / str(mask)) if mask else None,
+        partial(pinhole_matrix, focal, centre, what),
+        partial(_depth, root / str(file), 1 if scale is None else scale, what) if file else None,
+        partial(read_mask, root / str(mask)) if mask else None,
     )
 
 
-def _depth(path: Path, scale: float) -> Tensor:
-    with opened(path) as stored:
-        bits = np.array(stored).astype(np.uint16)
-    return torch.from_numpy(bits.view(np.float16).astype(np.float32) * np.float32(scale))
-
-
-def _mask(path: Path) -> Tensor:
-    with opened(path) as stored:
-        return torch.from_numpy(np.array(stored.convert("L"))) > 0
+def _depth(path: Path, scale: object, what: str) -> Tensor:
+    factor = positive(scale, f"scale_adjustment of {what}")
+    bits = read_16_bits(path, "float16").astype(np.uint16)
+    return torch.from_numpy(bits.view(np.float16).astype(np.float32) * np.float32(factor))
 
 
 LAYOUT = Layout(

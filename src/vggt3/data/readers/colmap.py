@@ -16,6 +16,7 @@ from vggt3 import checks
 from vggt3.data.readers.layout import Layout
 from vggt3.data.readers.parsing import pinhole_matrix, pose, subfolders
 from vggt3.data.readers.record import Scene, View
+from vggt3.files import import_pycolmap
 
 MODELS = ("sparse/0", "sparse", "")
 FILES = ("images.bin", "images.txt")
@@ -35,17 +36,18 @@ def _model(folder: Path) -> Path | None:
 
 def _scene(folder: Path, model: Path) -> Scene:
     try:
-        import pycolmap
+        pycolmap = import_pycolmap()
     except ModuleNotFoundError as error:
         told = "be read by pycolmap (pip install 'vggt3[colmap]')"
         raise checks.UsageError(f"'{model}' must {told}, got none") from error
     try:
         content = pycolmap.Reconstruction(str(model))
-    except (RuntimeError, ValueError, OSError) as error:
+        images = sorted(content.images.values(), key=lambda image: image.name)
+    except (RuntimeError, ValueError, OSError, IndexError) as error:
         short = str(error).splitlines()[0] if str(error) else type(error).__name__
         checks.fail(str(model), "be a COLMAP model", short, error=checks.DataError)
     views = []
-    for image in sorted(content.images.values(), key=lambda image: image.name):
+    for image in images:
         motion = image.cam_from_world
         motion = motion() if callable(motion) else motion
         matrix = torch.as_tensor(motion.matrix(), dtype=torch.float64).clone()
@@ -55,7 +57,7 @@ def _scene(folder: Path, model: Path) -> Scene:
                 image.name,
                 folder / "images" / image.name,
                 partial(pose, matrix, f"image {image.name} of {model}"),
-                partial(_intrinsics, camera),
+                partial(_intrinsics, camera, f"the camera of {image.name} in {model}"),
             )
         )
     return Scene("colmap", folder.name, tuple(views), "")
@@ -70,9 +72,9 @@ def _camera(camera: Any, what: str) -> tuple[float, float, float, float]:
     return focal[0], focal[-1], cx, cy
 
 
-def _intrinsics(camera: tuple[float, float, float, float]) -> Tensor:
+def _intrinsics(camera: tuple[float, float, float, float], what: str) -> Tensor:
     fx, fy, cx, cy = camera
-    return pinhole_matrix((fx, fy), (cx, cy))
+    return pinhole_matrix((fx, fy), (cx, cy), what)
 
 
 LAYOUT = Layout(

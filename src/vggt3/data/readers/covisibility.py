@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import zipfile
+import io
+import pickle
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from vggt3.data.procedural.draw import Draw
 from vggt3.data.procedural.overlap import pairwise_overlap
 from vggt3.data.readers.record import Scene
+from vggt3.files import replacing
+from vggt3.geometry.camera import normalise_to_first
 from vggt3.types import Cameras
 
 LEAST = 0.3
@@ -24,7 +27,9 @@ MOST_FRAMES = 400
 SIZE = (48, 64)
 """Depth is looked at with so few pixels, every fourth of them."""
 STRIDE, TOLERANCE = 4, 0.03
-FORMAT = "vggt3 covisibility 1"
+FORMAT = "vggt3 covisibility 2"
+CHECK = hashlib.sha256().digest_size
+"""Bytes at a kept file's start that tell whether the others are as they were written."""
 
 
 def frames_of(scene: Scene) -> list[int]:
@@ -40,34 +45,34 @@ def covisibility(
     """[N, N] for :func:`frames_of` the scene: the mean of the share of one view's depth that the
     other sees too, and the other way round; 1 on the diagonal.
 
-    ``cache`` is a folder that keeps it; a file of other images, or a damaged one, is replaced.
+    ``cache`` is a folder that keeps it for as long as images, cameras, depth and masks stay what
+    they are; a damaged file is replaced.
 
     Raises:
         DataError: a view without depth, pose or intrinsics.
     """
     which = frames_of(scene)
     scene.require(("pose", "intrinsics", "depth"), which)
-    digest = _digest(scene, which)
-    path = None if cache is None else cache / f"{digest}.npz"
+    cameras = scene.cameras(which)
+    path = None if cache is None else cache / _digest(scene, which, cameras)
     if path is not None and (kept := _kept(path, len(which))) is not None:
         return kept
-    found = _computed(scene, which)
+    found = _computed(scene, which, cameras)
     if path is not None:
         _keep(path, found)
     return found
 
 
 @torch.no_grad()
-def _computed(scene: Scene, which: list[int]) -> Tensor:
-    cameras = scene.cameras(which)
+def _computed(scene: Scene, which: list[int], cameras: Cameras) -> Tensor:
     depth = torch.stack([_small(scene.views[index].depth_map()) for index in which])
-    small = Cameras(cameras.camera_from_world, cameras.intrinsics, cameras.sizes).resized(
-        [SIZE] * len(which)
-    )
+    small = cameras.resized([SIZE] * len(which))
+    # To the origin first: float32 has steps of half a metre where georeferenced worlds lie.
+    poses = normalise_to_first(small.camera_from_world.double())
     shares = pairwise_overlap(
         depth[None],
         small.intrinsics.float()[None],
-        small.camera_from_world.float()[None],
+        poses.float()[None],
         STRIDE,
         TOLERANCE,
     )[0]
@@ -131,30 +136,53 @@ class Links:
         return chosen
 
 
-def _digest(scene: Scene, which: list[int]) -> str:
-    """Differs where the files, the frames or the way to look at them differ."""
-    told = hashlib.sha256(f"{FORMAT} {SIZE} {STRIDE} {TOLERANCE} {scene.dataset}".encode())
-    for index in which:
-        view = scene.views[index]
-        facts = view.file.stat()
-        told.update(f"\0{view.file.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}".encode())
+def _digest(scene: Scene, which: list[int], cameras: Cameras) -> str:
+    """Differs where the way to look at the frames, their cameras (by their numbers), or what holds
+    images, depth and masks differ: files by name, size and time, and what is made of them."""
+    about = (FORMAT, SIZE, STRIDE, TOLERANCE, scene.dataset, cameras.sizes)
+    told = hashlib.sha256(_told((about, cameras.camera_from_world, cameras.intrinsics)))
+    for view in (scene.views[index] for index in which):
+        told.update(_told((view.file, view.depth, view.mask)))
     return told.hexdigest()
 
 
-def _kept(path: Path, count: int) -> Tensor | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            found = torch.from_numpy(stored["covisibility"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+def _told(thing: object) -> bytes:
+    written = io.BytesIO()
+    _Teller(written).dump(thing)
+    return written.getvalue()
+
+
+class _Teller(pickle.Pickler):
+    """Loaders can be pickled: that is all that they hold, and here also what is known of files
+    without opening them."""
+
+    def persistent_id(self, thing: object) -> object:
+        if isinstance(thing, Path):
+            try:
+                facts = thing.stat()
+            except OSError:  # whoever opens it will say so
+                return str(thing)
+            return str(thing.resolve()), facts.st_size, facts.st_mtime_ns
+        if isinstance(thing, Tensor):
+            return str(thing.dtype), tuple(thing.shape), thing.numpy().tobytes()
         return None
-    return found if tuple(found.shape) == (count, count) else None
+
+
+def _kept(path: Path, count: int) -> Tensor | None:
+    """[count, count], where the file is there and as it was written."""
+    try:
+        stored = path.read_bytes()
+    except OSError:
+        return None
+    check, packed = stored[:CHECK], stored[CHECK:]
+    if hashlib.sha256(packed).digest() != check:
+        return None
+    values = np.frombuffer(zlib.decompress(packed), "<f4").reshape(count, count)
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def _keep(path: Path, matrix: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez_compressed(beside, covisibility=matrix.numpy())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    packed = zlib.compress(matrix.numpy().astype("<f4").tobytes())
+    with replacing(path) as beside:
+        beside.write_bytes(hashlib.sha256(packed).digest() + packed)

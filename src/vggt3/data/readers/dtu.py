@@ -20,9 +20,10 @@ from vggt3.data.readers.parsing import (
     by_number,
     matrix,
     numbers,
-    opened,
     pinhole_matrix,
     pose,
+    read_array,
+    read_mask,
     read_text,
     subfolders,
 )
@@ -57,7 +58,7 @@ def _scene(folder: Path) -> Scene:
                 image,
                 partial(_pose, camera) if camera.is_file() else None,
                 partial(_intrinsics, camera) if camera.is_file() else None,
-                partial(read_npy, depth) if depth.is_file() else None,
+                partial(_depth, depth) if depth.is_file() else None,
                 partial(_mask, mask) if mask.is_file() else None,
             )
         )
@@ -79,25 +80,18 @@ def _pose(path: Path) -> Tensor:
 def _intrinsics(path: Path) -> Tensor:
     k = matrix(path, 3, 3, _part(path, "intrinsic", 9))
     focal = (float(k[0, 0]), float(k[1, 1]))
-    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), OFFSET)
+    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), str(path), OFFSET)
 
 
-def read_npy(path: Path) -> Tensor:
-    """[H, W] float32 of a NumPy file."""
-    try:
-        stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        checks.fail(str(path), "be a NumPy array", error, error=checks.DataError)
-    whole = isinstance(stored, np.ndarray) and stored.ndim == 2
-    got = list(getattr(stored, "shape", ()))
-    checks.require(whole, str(path), "hold an array [H, W]", got, error=checks.DataError)
+def _depth(path: Path) -> Tensor:
+    stored = read_array(path)
+    flat, got = stored.ndim == 2, list(stored.shape)
+    checks.require(flat, str(path), "hold an array [H, W]", got, error=checks.DataError)
     return torch.from_numpy(stored.astype(np.float32))
 
 
 def _mask(path: Path) -> Tensor:
-    with opened(path) as image:
-        stored = torch.from_numpy(np.array(image.convert("L"))) > 0
-    return eroded(stored)
+    return eroded(read_mask(path))
 
 
 def eroded(

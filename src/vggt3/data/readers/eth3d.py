@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.readers.layout import Layout
-from vggt3.data.readers.parsing import pose, size_of, subfolders
+from vggt3.data.readers.parsing import intrinsics, pose, read_array, size_of, subfolders
 from vggt3.data.readers.record import Scene, View
 
 KIND = "custom_undistorted"
@@ -48,12 +48,7 @@ def _scene(folder: Path) -> Scene:
 
 
 def _stored(path: Path, name: str) -> Tensor:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return torch.from_numpy(np.asarray(content[name], dtype=np.float64))
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        told = f"be an .npz file with {name}"
-        checks.fail(str(path), told, error, error=checks.DataError)
+    return torch.from_numpy(read_array(path, name).astype(np.float64))
 
 
 def _pose(path: Path) -> Tensor:
@@ -67,10 +62,9 @@ def _pose(path: Path) -> Tensor:
 def _intrinsics(path: Path) -> Tensor:
     # From COLMAP, whose pixels begin at the corner of the first one, as ours do.
     found = _stored(path, "intrinsics")
-    fits = tuple(found.shape) == (3, 3) and bool(found.isfinite().all())
-    told = "hold finite intrinsics of 3×3"
-    checks.require(fits, str(path), told, list(found.shape), error=checks.DataError)
-    return found
+    fits, got = tuple(found.shape) == (3, 3), list(found.shape)
+    checks.require(fits, str(path), "hold intrinsics of 3×3", got, error=checks.DataError)
+    return intrinsics(found, str(path))
 
 
 def _depth(path: Path, image: Path) -> Tensor:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
+from vggt3 import checks
 from vggt3.data.readers.layout import Layout
 from vggt3.data.readers.parsing import read_depth
 from vggt3.data.readers.record import Scene, View
@@ -23,7 +24,10 @@ PLACES = ("", "val_selection_cropped", "depth_selection/val_selection_cropped")
 
 def read(root: Path, split: str) -> list[Scene]:
     """A drive is a scene; of one that two cameras took, the one with more frames."""
-    place = next(root / place for place in PLACES if (root / place / "image").is_dir())
+    place = next((root / p for p in PLACES if (root / p / "image").is_dir()), None)
+    if place is None:
+        told = "hold image/*.png beside groundtruth_depth/*.png"
+        checks.fail(str(root), told, "no folder image", error=checks.DataError)
     drives: dict[str, dict[str, list[tuple[int, View]]]] = defaultdict(lambda: defaultdict(list))
     for image in sorted((place / "image").glob("*.png")):
         name = NAME.fullmatch(image.stem)

@@ -18,10 +18,18 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.readers.layout import Layout
-from vggt3.data.readers.parsing import pinhole_matrix, pose, read_depth, read_text, subfolders
+from vggt3.data.readers.parsing import (
+    pinhole_matrix,
+    pose,
+    positive,
+    read_depth,
+    read_text,
+    subfolders,
+)
 from vggt3.data.readers.record import Scene, View
 
 LISTING = "transforms.json"
+UNIT = "depth_unit_scale_factor"
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 CAMERAS = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE")
 
@@ -34,14 +42,15 @@ def read(root: Path, split: str) -> list[Scene]:
 
 def _scene(folder: Path) -> Scene:
     listing = folder / LISTING
+    text = read_text(listing)
     try:
-        content = json.loads(read_text(listing))
-        frames = list(content["frames"])
+        content = json.loads(text)
+        frames = [{**content, **frame} for frame in content["frames"]]
     except (ValueError, KeyError, TypeError) as error:
         checks.fail(
             str(listing), "be JSON with frames", checks.reason(error), error=checks.DataError
         )
-    views = [_view(folder, n, {**content, **frame}) for n, frame in enumerate(frames)]
+    views = [_view(folder, n, frame) for n, frame in enumerate(frames)]
     return Scene("nerfstudio", folder.name, tuple(views), "")
 
 
@@ -52,8 +61,7 @@ def _view(folder: Path, number: int, entry: Mapping[str, Any]) -> View:
         transform = torch.tensor(entry["transform_matrix"], dtype=torch.float64)
         camera = _camera(entry)
         bent = [name for name in DISTORTION if float(entry.get(name, 0) or 0) != 0]
-        steps = float(entry.get("depth_unit_scale_factor", 1e-3))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         told = "have file_path, transform_matrix and a camera"
         checks.fail(what, told, checks.reason(error), error=checks.DataError)
     model = str(entry.get("camera_model", "OPENCV"))
@@ -62,13 +70,15 @@ def _view(folder: Path, number: int, entry: Mapping[str, Any]) -> View:
     checks.require(plain, what, "be a pinhole camera (undistort it)", got, error=checks.DataError)
     shape = list(transform.shape)
     checks.require(shape == [4, 4], what, "have a 4×4 matrix", shape, error=checks.DataError)
-    depth = entry.get("depth_file_path")
+    depth, unit = entry.get("depth_file_path"), 1e-3
+    if depth is not None:
+        unit = positive(entry.get(UNIT, unit), f"{UNIT} of {what}")
     return View(
         str(entry["file_path"]),
         file,
         partial(pose, transform, what, inverted=True, opengl=True),
-        partial(_matrix, camera),
-        None if depth is None else partial(read_depth, folder / str(depth), 1 / steps),
+        partial(_matrix, camera, what),
+        None if depth is None else partial(read_depth, folder / str(depth), 1 / unit),
     )
 
 
@@ -83,9 +93,9 @@ def _camera(entry: Mapping[str, Any]) -> tuple[float, float, float, float]:
     return fx, fy, float(entry.get("cx", width / 2)), float(entry.get("cy", height / 2))
 
 
-def _matrix(camera: tuple[float, float, float, float]) -> Tensor:
+def _matrix(camera: tuple[float, float, float, float], what: str) -> Tensor:
     fx, fy, cx, cy = camera
-    return pinhole_matrix((fx, fy), (cx, cy))
+    return pinhole_matrix((fx, fy), (cx, cy), what)
 
 
 LAYOUT = Layout(

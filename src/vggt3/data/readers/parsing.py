@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,11 @@ CROOKED = 0.05
 """A rotation's RᵀR may differ from the identity by less."""
 SHAPES_DIFFER = 0.02
 """Relative difference of two images' proportions that is more than rounding."""
+DAMAGED = (
+    *(OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What NumPy raises of files that are none of its own, or that are no longer whole."""
 
 
 def read_text(path: Path) -> str:
@@ -44,6 +53,18 @@ def numbers(path: Path, text: str | None = None) -> list[float]:
         return [float(word) for word in words if word]
     except ValueError as error:
         checks.fail(str(path), "hold numbers only", error, error=checks.DataError)
+
+
+def positive(value: object, what: str) -> float:
+    """A number of a listing, where only one above 0 has a meaning.
+
+    Raises:
+        DataError: another one, or no number.
+    """
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
+    if 0 < number <= sys.float_info.max:
+        return float(number)
+    checks.fail(what, "be a number above 0", repr(value), error=checks.DataError)
 
 
 def matrix(path: Path, rows: int, columns: int, values: Sequence[float] | None = None) -> Tensor:
@@ -98,13 +119,31 @@ def pose_file(path: Path, *, inverted: bool = False, opengl: bool = False) -> Te
     return pose(matrix(path, 4, 4), str(path), inverted=inverted, opengl=opengl)
 
 
-def pinhole_matrix(
-    focal: tuple[float, float], centre: tuple[float, float], offset: float = 0.0
+def intrinsics(
+    found: Tensor,  # [3, 3] pixels
+    what: str,
 ) -> Tensor:
-    """[3, 3] float64; ``offset`` is 0.5 where files have pixel (0, 0)'s centre at (0, 0)."""
+    """[3, 3] float64 of intrinsics as files have them.
+
+    Raises:
+        DataError: not finite, or a focal length that is not above 0.
+    """
+    finite, got = bool(found.isfinite().all()), "nan or infinity"
+    checks.require(finite, f"intrinsics in {what}", "be finite", got, error=checks.DataError)
+    fx, fy = float(found[0, 0]), float(found[1, 1])
+    name, got = f"fx and fy in {what}", f"{fx:g} and {fy:g}"
+    checks.require(min(fx, fy) > 0, name, "be positive", got, error=checks.DataError)
+    return found.double()
+
+
+def pinhole_matrix(
+    focal: tuple[float, float], centre: tuple[float, float], what: str, offset: float = 0.0
+) -> Tensor:
+    """:func:`intrinsics` of numbers; ``offset`` is 0.5 where files have pixel (0, 0)'s centre at
+    (0, 0)."""
     (fx, fy), (cx, cy) = focal, centre
     rows = [[fx, 0, cx + offset], [0, fy, cy + offset], [0, 0, 1]]
-    return torch.tensor(rows, dtype=torch.float64)
+    return intrinsics(torch.tensor(rows, dtype=torch.float64), what)
 
 
 @dataclass(frozen=True)
@@ -136,7 +175,7 @@ class KnownCamera:
         )
         across, down = width / self.size[1], height / self.size[0]
         zoom = torch.diag(torch.tensor([across, down, 1.0], dtype=torch.float64))
-        return zoom @ pinhole_matrix(self.focal, self.centre, self.offset)
+        return zoom @ pinhole_matrix(self.focal, self.centre, str(image), self.offset)
 
 
 def opened(path: Path) -> Image.Image:
@@ -171,6 +210,20 @@ def read_depth(path: Path, per_unit: float, invalid: int = 0, farthest: float = 
     Raises:
         DataError: not one channel of 16 bits: a picture of the depth, which has lost its steps.
     """
+    stored = read_16_bits(path, f"{per_unit:g} steps a unit")
+    steps = torch.from_numpy(stored.astype(np.float64))
+    depth = torch.where(steps == invalid, 0.0, steps / per_unit)
+    if farthest:
+        depth = torch.where(depth > farthest, 0.0, depth)
+    return depth.float()
+
+
+def read_16_bits(path: Path, meaning: str) -> np.ndarray:
+    """[H, W] of a depth map's PNG, whose values mean what ``meaning`` says.
+
+    Raises:
+        DataError: see :func:`read_depth`.
+    """
     stored = _pixels(path, None)
     channels = 1 if stored.ndim == 2 else stored.shape[2]
     # Pillow opens 16-bit PNGs with 16 or 32 bits, pictures (palettes, masks) with 8 or bool.
@@ -178,15 +231,35 @@ def read_depth(path: Path, per_unit: float, invalid: int = 0, farthest: float = 
     checks.require(
         channels == 1 and wide,
         str(path),
-        f"be a depth map of one channel with 16 bits, {per_unit:g} steps a unit",
+        f"be a depth map of one channel with 16 bits, {meaning}",
         f"{channels} of {'16' if wide else 'at most 8'} bits",
         error=checks.DataError,
     )
-    steps = torch.from_numpy(stored.astype(np.float64))
-    depth = torch.where(steps == invalid, 0.0, steps / per_unit)
-    if farthest:
-        depth = torch.where(depth > farthest, 0.0, depth)
-    return depth.float()
+    return stored
+
+
+def read_mask(path: Path) -> Tensor:
+    """[H, W] bool of an image: where it is not black."""
+    return torch.from_numpy(_pixels(path, "L")) > 0
+
+
+def read_array(path: Path, name: str | None = None) -> np.ndarray:
+    """The numbers of a NumPy file: those called ``name`` of an .npz, of an .npy if not given.
+
+    Raises:
+        DataError: not such a file, a damaged one, or no numbers in it.
+    """
+    told = "be a NumPy array" if name is None else f"be an .npz file with {name}"
+    try:
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.lib.npyio.NpzFile):
+            with found as parts:
+                found = parts[name] if name in parts.files else None
+    except DAMAGED as error:
+        checks.fail(str(path), told, checks.reason(error), error=checks.DataError)
+    fits = isinstance(found, np.ndarray) and found.dtype.kind in "fiu"
+    checks.require(fits, str(path), told, "other things", error=checks.DataError)
+    return found
 
 
 def _pixels(path: Path, mode: str | None) -> np.ndarray:

@@ -58,7 +58,7 @@ def _scene(folder: Path) -> Scene:
 def _intrinsics(path: Path) -> Tensor:
     k = matrix(path, 4, 4)
     focal = (float(k[0, 0]), float(k[1, 1]))
-    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), OFFSET)
+    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), str(path), OFFSET)
 
 
 LAYOUT = Layout(

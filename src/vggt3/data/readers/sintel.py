@@ -82,7 +82,7 @@ def _camera(path: Path) -> list[float]:
 def _intrinsics(path: Path) -> Tensor:
     k = matrix(path, 3, 3, _camera(path)[:9])
     focal = (float(k[0, 0]), float(k[1, 1]))
-    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), OFFSET)
+    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), str(path), OFFSET)
 
 
 def _pose(path: Path) -> Tensor:

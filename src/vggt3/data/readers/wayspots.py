@@ -69,11 +69,10 @@ def _pose(path: Path) -> Tensor:
 
 def _intrinsics(path: Path, image: Path) -> Tensor:
     found = numbers(path)
-    fits = len(found) == 1 and found[0] > 0
-    told = "hold one focal length in pixels"
-    checks.require(fits, str(path), told, f"{len(found)} numbers", error=checks.DataError)
+    told, got = "hold one focal length in pixels", f"{len(found)} numbers"
+    checks.require(len(found) == 1, str(path), told, got, error=checks.DataError)
     height, width = size_of(image)  # as stored: the turned image is height across
-    return pinhole_matrix((found[0], found[0]), (height / 2, width / 2))
+    return pinhole_matrix((found[0], found[0]), (height / 2, width / 2), str(path))
 
 
 LAYOUT = Layout(
