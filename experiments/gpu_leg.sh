@@ -29,7 +29,7 @@ look=(--fov-deg '[35,90]' --clutter '[0,8]' --thin '[0,6]' --repeated 0.15 --wea
 [ "${LOOK:-photographs}" = photographs ] || look=()
 options=("${look[@]}" --method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --dense-every 2 --minutes 1.5
   --every 100 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
-  --recipes "${RECIPES:-8@168x168*32:2,8@168x224*24:2,32@168x126*10:1}")
+  --recipes "${RECIPES:-8@168x168*32:2,8@168x224*24:1,48@168x126*6:1}")
 [ -d .carry/textures ] && options+=(--textures .carry/textures)
 case $leg in
   go_on) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0) ;;
