@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     tests torch's deterministic kernels in place of ours.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's job in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
