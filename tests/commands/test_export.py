@@ -115,6 +115,7 @@ BAD = [
     (("SCENE", "--to", "colmap", "--link"), 2, "--link must come with --photos"),
     (("SCENE", "--to", "nerfstudio", "--text"), 2, "--text must be left out"),
     (("SCENE", "--to", "glb", "--photos", "PHOTOS"), 2, "--photos must be left out"),
+    (("SCENE", "--to", "glb", "--depth-tolerance", "0.1"), 2, "--depth-tolerance must be left out"),
     (("SCENE", "--to", "colmap", "--photos", "SCENE"), 1, "hold at least one photo"),
     (("SCENE", "--to", "colmap", "--photos", "PHOTOS/view_2.png"), 1, "scene's 'view_0.png'"),
     (

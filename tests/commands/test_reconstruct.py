@@ -155,6 +155,11 @@ BAD = [
     (("PHOTOS", "-o", "OUT", "--attention", "sofmax"), 2, "did you mean 'softmax'"),
     (("PHOTOS", "-o", "OUT", "--attention.sweps", "2"), 2, "did you mean 'sweeps'"),
     (("PHOTOS", "-o", "OUT", "--attention.schedule", "0-9:linear"), 2, "layers in 0..3"),
+    (
+        ("PHOTOS", "-o", "OUT", "--attention", "softmax", "--attention.schedule", "0-3:linear"),
+        2,
+        "--attention must be a backend of --attention.schedule (linear), or be left out",
+    ),
     (("PHOTOS", "-o", "OUT", "--preset", "tny"), 2, "did you mean 'tiny'"),
     (("PHOTOS", "-o", "OUT", "--device", "cuda:7"), 2, "--device must"),
     (("PHOTOS", "-o", "OUT", "--memory", "1M"), 1, "; give more --memory"),

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from vggt3.checks import DataError, UsageError
+from vggt3.data.procedural.bank import sample
 from vggt3.data.procedural.look import SHARE, Look
 from vggt3.data.procedural.materials import Column
 from vggt3.data.procedural.scenes import draw_scene
@@ -55,6 +56,20 @@ def test_the_bank_is_its_photos(folder: Path) -> None:
     assert digest() != first
 
 
+def test_photos_are_seen_as_everywhere(folder: Path) -> None:
+    """What is transparent is white, whatever colour lies under it; hidden files are none."""
+    clear = np.zeros((80, 80, 4), dtype=np.uint8)
+    Image.fromarray(clear).save(folder / "clear.png")
+    (folder / ".cache").mkdir()
+    noise(folder / "._0.png")
+    noise(folder / ".cache" / "0.png")
+    textures = Look(textures=folder).dressed()[1]
+    assert textures is not None and textures.used == ("0.png", "1.png", "2.png", "clear.png")
+    middle = torch.full((1,), 0.5)
+    white = sample(textures.bank, torch.tensor([3]), middle, middle, torch.full((1,), 1e-3))
+    torch.testing.assert_close(white, torch.ones(3, 1), atol=0.02, rtol=0)
+
+
 def test_what_is_no_photo_is_skipped_and_said(folder: Path) -> None:
     Image.new("I;16", (90, 90)).save(folder / "depth.png")
     Image.new("RGB", (63, 500)).save(folder / "narrow.jpg")
@@ -95,6 +110,10 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         ({"jpeg": (0, 50)}, "--data.jpeg must lie between 1 and 100"),
         ({"thin": (4, 2)}, "--data.thin must be ordered"),
         ({"weak": -0.1}, "--data.weak must be between 0 and 1"),
+        ({"materials": 0}, "--data.materials must be at least 1, and finite, got 0"),
+        ({"boxes": -1}, "--data.boxes must be at least 0"),
+        ({"furniture": (-3, -1)}, "--data.furniture must be at least 0"),
+        ({"noise": float("nan")}, "--data.noise must be at least 0, and finite, got nan"),
         ({"turns": -1.0}, "--data.orbits, walks, scattered, turns, advances must be at least 0"),
         ({"orbits": 0, "walks": 0, "scattered": 0}, "not all be 0"),
     ],

@@ -64,14 +64,15 @@ def test_one_scene_of_a_batch_is_accepted(tmp_path: Path) -> None:
     assert len(load_cameras_json(tmp_path / "c.json").posed) == 2
 
 
-def test_a_camera_that_is_not_finite_has_no_pose(tmp_path: Path) -> None:
-    photos, cameras, _ = drawn_scene(3)
+def test_a_camera_that_is_none_has_no_pose(tmp_path: Path) -> None:
+    photos, cameras, _ = drawn_scene(4)
     cameras.intrinsics[1, 0, 0] = float("inf")
     cameras.camera_from_world[2, 0, 3] = float("nan")
+    cameras.intrinsics[3, 1, 1] = -4.4  # a field of view above π
     path = tmp_path / "cameras.json"
-    assert write_cameras_json(path, cameras, photos.names, name="drawn") == 2
+    assert write_cameras_json(path, cameras, photos.names, name="drawn") == 3
     read = load_cameras_json(path)
-    assert [frame.world_from_camera is None for frame in read.frames] == [False, True, True]
+    assert [frame.world_from_camera is None for frame in read.frames] == [False, True, True, True]
     assert read.frames[1].size == photos.sizes[1]
 
 

@@ -167,6 +167,17 @@ def test_a_view_that_sees_nothing_stays(tmp_path: Path) -> None:
         write_colmap(tmp_path, cameras, names, cloud, seen, form="text")
 
 
+def test_what_is_infinitely_far_agrees_with_nothing() -> None:
+    k = torch.tensor([[50.0, 0, 5], [0, 50, 5], [0, 0, 1]]).expand(2, 3, 3)
+    cameras = Cameras(torch.eye(3, 4).expand(2, 3, 4), k, ((10, 10), (10, 10)))
+    xyz, rgb = torch.tensor([[0.01, 0.01, 1.0]]), torch.ones(1, 3, dtype=torch.uint8)
+    far = torch.full((10, 10), torch.inf)
+    seen = observe(
+        Cloud(xyz, rgb, torch.tensor([[0, 55]])), cameras, [torch.ones(10, 10), far], 0.02
+    )
+    assert seen.view.tolist() == [0]
+
+
 def test_points_off_their_pixels_are_measured() -> None:
     """Half a pixel, as heads that put pixel centres at whole numbers give."""
     k = torch.tensor([[[50.0, 0, 5], [0, 50, 5], [0, 0, 1]]])

@@ -77,6 +77,7 @@ def test_exif_orientation_is_obeyed(tmp_path: Path, orientation: int, kind: str)
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     photo = read_photos(path, long_side=84, strict=True).photos[0]
     assert (photo.original_size, photo.size) == ((56, 80), (56, 84))
+    assert reading.peek(path, 84).sizes == [(56, 84)]
     Image.fromarray(upright).save(tmp_path / "plain.png")
     difference = photo.image.float() - one(tmp_path / "plain.png").float()
     assert difference.abs().mean() < 3

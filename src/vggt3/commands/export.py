@@ -46,8 +46,9 @@ class PointOptions:
     """Points to write, at most: a seeded sample of all that are sure enough."""
     confidence_percentile: float = 25.0
     """Points below this percentile of the scene's confidences are left out."""
-    depth_tolerance: float = 0.02
-    """A view sees a point of another where its own depth agrees to this fraction (colmap)."""
+    depth_tolerance: float | None = None
+    """A view sees a point of another where its own depth agrees to this fraction (colmap alone;
+    default: 0.02)."""
 
     def __post_init__(self) -> None:
         checks.require(self.points >= 1, "--points", "be at least 1", self.points)
@@ -55,7 +56,11 @@ class PointOptions:
         wanted = "be at least 0 and below 100"
         checks.require(0 <= share < 100, "--confidence-percentile", wanted, share)
         wanted = "be above 0 and below 1"
-        checks.require(0 < tolerance < 1, "--depth-tolerance", wanted, tolerance)
+        fits = tolerance is None or 0 < tolerance < 1
+        checks.require(fits, "--depth-tolerance", wanted, tolerance)
+
+
+TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ def export(
 
     checks.require(not text or to == "colmap", "--text", "be left out", f"--to {to}")
     checks.require(photos.photos is None or to != "glb", "--photos", "be left out", "--to glb")
+    idle = points.depth_tolerance is not None and to != "colmap"
+    checks.require(not idle, "--depth-tolerance", "be left out", f"--to {to}")
     start = time.perf_counter()
     place = Path(os.path.abspath(scene))
     with open_scene(scene) as opened:
@@ -165,7 +172,7 @@ def _colmap(work: Work, folder: Path) -> str:
 
     scene, cloud = work.scene, work.cloud()
     depths = (view.depth for view, _ in scene.views())
-    seen = observe(cloud, scene.cameras, depths, work.options.depth_tolerance)
+    seen = observe(cloud, scene.cameras, depths, work.options.depth_tolerance or TOLERANCE)
     if seen.own_error > 0.5:
         work.notes.append(
             f"points lie {seen.own_error:.2f} pixels from where their own views have them"

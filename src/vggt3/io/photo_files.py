@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 from PIL import Image, UnidentifiedImageError
 
 from vggt3 import checks
-from vggt3.io.pixels import orientation_of, swaps_sides, to_rgb, upright
+from vggt3.io.pixels import orientation_of, to_rgb, upright, upright_size
 from vggt3.io.sources import (
     PHOTO_EXTENSIONS,
     existing,
@@ -155,10 +155,7 @@ def _checked(name: str, path: Path, size: tuple[int, int]) -> PhotoFile:
             Image.open(path) as image,
         ):
             orientation = orientation_of(image)
-            if image.format == "TIFF" and orientation != 1:
-                image.load()  # It turns itself upright, the tag with it.
-            found = (image.height, image.width)
-            found = found[::-1] if swaps_sides(orientation_of(image)) else found
+            found = upright_size(image)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         checks.fail(f"photo '{path}'", told, error, error=checks.DataError)
     if found != tuple(size):

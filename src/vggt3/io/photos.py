@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vggt3 import checks
 from vggt3.io.photo_set import Photo, PhotoSet, Progress, reasons
-from vggt3.io.pixels import orientation_of, swaps_sides, to_rgb, upright
+from vggt3.io.pixels import orientation_of, swaps_sides, to_rgb, upright, upright_size
 from vggt3.io.resize import SMALLEST_SIDE, checked_long_side, model_size, resized
 from vggt3.io.sources import Source, find_photos, relative_names, unusable
 from vggt3.types import PATCH
@@ -147,9 +147,7 @@ def _header(path: Path) -> tuple[int, int] | str:
     if why is not None:
         return why
     with Image.open(path) as image:
-        size = (image.height, image.width)
-        turned = size[::-1] if swaps_sides(orientation_of(image)) else size
-    return _unfit(*size[::-1]) or turned
+        return _unfit(*image.size) or upright_size(image)
 
 
 def _decoded(

@@ -54,6 +54,14 @@ def orientation_of(image: Image.Image) -> int:
     return value if isinstance(value, int) and value in _UPRIGHT else 1
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an image that has just been opened, as it is when upright."""
+    if image.format == "TIFF" and orientation_of(image) != 1:
+        image.load()  # It turns itself upright, the tag with it; some versions do before.
+    found = (image.height, image.width)
+    return found[::-1] if swaps_sides(orientation_of(image)) else found
+
+
 def swaps_sides(orientation: int) -> bool:
     """Whether an EXIF ``orientation`` exchanges height and width."""
     return orientation >= 5

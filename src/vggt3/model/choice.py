@@ -30,6 +30,11 @@ class ModelChoice:
     """Of the random weights of --preset."""
 
     def __post_init__(self) -> None:
+        schedule = self.attention_options.get("schedule")
+        if schedule is not None and self.attention is not None:
+            names = [part.rpartition(":")[2].strip() for part in str(schedule).split(",")]
+            told = f"be a backend of --attention.schedule ({', '.join(names)}), or be left out"
+            checks.require(self.attention in names, "--attention", told, f"'{self.attention}'")
         checks.require(0 <= self.seed < 2**63, "--seed", "be between 0 and 2⁶³ - 1", self.seed)
         for name in ("weights", "adapter"):
             checks.require(

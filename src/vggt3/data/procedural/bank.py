@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vggt3 import checks
+from vggt3.io.pixels import to_rgb
 
 SIDE = 256
 """Pixels a side of the largest level; a power of two."""
@@ -102,14 +103,15 @@ class Loaded:
 def load(folder: Path | str) -> Loaded:
     """The photos of a folder and its subfolders, sorted by path, cut to squares.
 
-    A file that cannot be read or is too small is skipped with its reason; a folder without any
-    usable photo is a :class:`~vggt3.checks.DataError`.
+    Hidden ones are left out. A file that cannot be read or is too small is skipped with its reason;
+    a folder without any usable photo is a :class:`~vggt3.checks.DataError`.
     """
     folder = Path(folder)
     named = f"texture folder {folder}"
     got = "a file" if folder.exists() else "nothing there"
     checks.require(folder.is_dir(), named, "be a folder", got, error=checks.DataError)
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    files = [f for f in files if not any(p.startswith(".") for p in f.relative_to(folder).parts)]
     photos, used, skipped = [], [], []
     for file in files:
         name = str(file.relative_to(folder))
@@ -141,7 +143,7 @@ def _square(file: Path) -> Tensor:
         if opened.mode[0] in "IF":
             raise ValueError(f"no photo, its pixels are {opened.mode}")
         opened.draft("RGB", (2 * SIDE, 2 * SIDE))  # a large JPEG is decoded at a fraction
-        photo = ImageOps.exif_transpose(opened).convert("RGB")
+        photo = to_rgb(ImageOps.exif_transpose(opened))
     photo = ImageOps.fit(photo, (SIDE, SIDE), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(photo)).permute(2, 0, 1).float() / 255
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vggt3 import checks
@@ -11,6 +12,11 @@ PATHS = ("orbits", "walks", "scattered", "turns", "advances")
 SHARES = (
     "outdoors", "abstract", "photos", "duplicates", "one_camera", "repeated", "weak", "glossy",
 )  # fmt: skip
+LEAST = (
+    *((name, 0) for name in ("furniture", "boxes", "balls", "cylinders", "roll_deg", "spread")),
+    *((name, 0) for name in ("exposure", "white_balance", "noise", "blur")),
+    ("materials", 1),
+)
 RANGES = (("fov_deg", 10, 140), ("jpeg", 1, 100), ("clutter", 0, 100), ("thin", 0, 100))
 
 
@@ -97,6 +103,11 @@ class ProceduralConfig:
             if pair is not None:
                 within = pair[0] >= low and pair[1] <= high
                 checks.require(within, f"--data.{name}", f"lie between {low} and {high}", pair)
+        for name, least in LEAST:
+            value = getattr(self, name)
+            low = min(value) if isinstance(value, tuple) else value
+            told = f"be at least {least}, and finite"
+            checks.require(least <= low < math.inf, f"--data.{name}", told, value)
         checks.require(
             min(self.size) >= 14, "--data.size", "be at least 14 pixels a side", self.size
         )

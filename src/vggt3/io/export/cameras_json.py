@@ -159,7 +159,9 @@ def _frame_entry(
 ) -> dict[str, object]:
     height, width = size
     entry: dict[str, object] = {"file": file, "width": width, "height": height}
-    if intrinsics.isfinite().all() and pose.isfinite().all():
+    # A field of view above π, which a model may say, is no pinhole's.
+    seen = bool((intrinsics.diagonal()[:2] > 0).all())
+    if seen and intrinsics.isfinite().all() and pose.isfinite().all():
         places = ((0, 0), (1, 1), (0, 2), (1, 2))
         for key, place in zip(_INTRINSICS, places, strict=True):
             entry[key] = float(intrinsics[place])

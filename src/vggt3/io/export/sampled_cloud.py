@@ -77,7 +77,7 @@ class SampledCloud:
     Where it is known how many ``pixels`` will come, lots that ``SPARE_LOTS`` times the candidates
     lie below are never looked at: quick, and the same unless more than a fifth of the points are
     not finite. Then there are fewer candidates, at least one of every view that has a finite
-    point.
+    point and comes while there are too few: a cloud of a few dozen points may depend on the order.
     """
 
     def __init__(

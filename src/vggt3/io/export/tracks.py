@@ -88,7 +88,8 @@ def _agreeing(
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     agrees = torch.zeros_like(inside)
     there = depth.double()[row[inside].long(), column[inside].long()]
-    agrees[inside] = (z[inside] - there).abs() <= tolerance * there
+    near = (z[inside] - there).abs() <= tolerance * there
+    agrees[inside] = near & there.isfinite()  # all is near to what is infinitely far
     return pixels, agrees
 
 
