@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
 from training_step import random_scene
 
-import torch
 from vggt3.attention.kernels import flops
 from vggt3.training.curriculum import Recipe, parse_recipes
 from vggt3.training.module import LearningOptions, Training

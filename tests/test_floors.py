@@ -16,6 +16,7 @@ FLOORS = {
     "geometry": 1,
     "distributed": 1,
     "files": 1,
+    "pixels": 1,
     "attention": 2,
     "model": 3,
     "losses": 3,

@@ -13,7 +13,6 @@ from typing import NamedTuple, NoReturn
 from PIL import Image, UnidentifiedImageError
 
 from vggt3 import checks
-from vggt3.io.pixels import orientation_of, to_rgb, upright, upright_size
 from vggt3.io.sources import (
     PHOTO_EXTENSIONS,
     existing,
@@ -23,6 +22,7 @@ from vggt3.io.sources import (
     unusable,
 )
 from vggt3.io.video import frame_name, video_frames
+from vggt3.pixels import orientation_of, to_rgb, upright, upright_size
 
 _QUALITY = 95
 """Of a JPEG that had to be written anew."""

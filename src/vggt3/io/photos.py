@@ -18,9 +18,9 @@ from PIL import Image, UnidentifiedImageError
 
 from vggt3 import checks
 from vggt3.io.photo_set import Photo, PhotoSet, Progress, reasons
-from vggt3.io.pixels import orientation_of, swaps_sides, to_rgb, upright, upright_size
 from vggt3.io.resize import SMALLEST_SIDE, checked_long_side, model_size, resized
 from vggt3.io.sources import Source, find_photos, relative_names, unusable
+from vggt3.pixels import orientation_of, swaps_sides, to_rgb, upright, upright_size
 from vggt3.types import PATCH
 
 LARGEST_PHOTO = 2 * 89_478_485

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.io.pixels import to_rgb
+from vggt3.pixels import to_rgb
 
 SIDE = 256
 """Pixels a side of the largest level; a power of two."""
