@@ -25,6 +25,7 @@ from vggt3.inference.mapping import map_taken
 from vggt3.inference.options import RunOptions
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
+from vggt3.inference.shelf import HostShelf
 from vggt3.inference.taking import take
 from vggt3.types import Views
 
@@ -162,6 +163,61 @@ def test_files_that_the_scene_holds_are_refused_before_they_are_read(tmp_path: P
         vggt3.extend(engine.model, scene, tmp_path, RunOptions("cpu"))
     with pytest.raises(checks.DataError, match="not a picture"):  # a new name goes on
         vggt3.extend(engine.model, scene, tmp_path / "d.jpg", RunOptions("cpu"))
+
+
+@pytest.mark.parametrize("spec", EXTENSIBLE, ids=label)
+def test_the_plan_weighs_the_old_scene_beside_the_new(spec: LayerSpec) -> None:
+    engine = engine_of(spec)
+    scene, more = mapped(engine, 5), take(questions(3), 42)
+    grown = extend_taken(engine, scene, more)
+    parts = dict(engine.plan(more.views, scene.cameras.sizes).parts)
+    assert parts["scene memory"] == scene.state_bytes + grown.state_bytes
+    assert parts["features for the heads"] == 0
+
+
+def test_a_scene_that_leaves_no_room_is_not_extended() -> None:
+    engine = engine_of(LayerSpec("softmax"))
+    scene, more = mapped(engine, 60), take(questions(1), 42)
+    engine.options = replace(engine.options, memory=engine.plan(more.views).needed)
+    with pytest.raises(checks.PlanError, match=r"the plan for 1 view must fit"):
+        extend_taken(engine, scene, more)
+
+
+def test_tokens_on_the_host_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Watched(HostShelf):
+        def __setitem__(self, key: int, x: Tensor) -> None:
+            made.append(key)
+            super().__setitem__(key, x)
+
+    engine = engine_of(TTT, 1)
+    scene, more = mapped(engine), take(questions(2), 42)
+    expected = extend_taken(engine, scene, more).packed().tensors
+    monkeypatch.setattr("vggt3.inference.engine.HostShelf", Watched)
+    engine.options = replace(engine.options, tokens="host")
+    found = extend_taken(engine, scene, more).packed().tensors
+    assert set(made) == {0, 1}
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_out_of_memory_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(TTT)
+    scene, more = mapped(engine), take(Views.from_tensor(torch.rand(1, 4, 3, 28, 42)), 42)
+    expected, read = extend_taken(engine, scene, more), engine.model.read
+
+    def narrow(views: Views, *given: object, **more: object) -> object:
+        if max(len(group.ids) for group in views.groups) > 2 and more:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 TiB.")
+        return read(views, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.model, "read", narrow)
+    found = extend_taken(engine, scene, more)
+    assert found.record["notes"] == ["out of memory with 4 views at a time; done again with 2"]
+    for one, other in zip(found.memory.states, expected.memory.states, strict=True):
+        assert all(relative(one[name], tensor) < 1e-5 for name, tensor in other.tensors.items())
+    cameras = found.cameras.camera_from_world
+    assert relative(cameras, expected.cameras.camera_from_world) < 1e-5
 
 
 def test_what_cannot_grow() -> None:

@@ -23,7 +23,7 @@ from vggt3.geometry.rotation import random_rotation
 from vggt3.inference import localise as localise_module
 from vggt3.inference.localise import Answer, Localizer, QueryOptions, gap_between
 from vggt3.inference.mapping import map_taken
-from vggt3.inference.options import RunOptions
+from vggt3.inference.options import RunOptions, parse_bytes
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import take
@@ -123,6 +123,49 @@ def test_a_large_map_is_asked_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         assert relative(found.camera_from_world, wanted.camera_from_world) < 1e-5
     assert max(seen) == 2
     assert sum(seen) == 6
+
+
+def test_cameras_alone_need_less_memory() -> None:
+    engine = engine_of(TTT)
+    scene, large = mapped(engine), Views.from_tensor(torch.rand(1, 1, 3, 140, 140))
+    tight = SceneEngine(engine.given, RunOptions("cpu", memory="14M"))
+    with pytest.raises(checks.PlanError, match="at least"):
+        next(Localizer(tight, scene).ask(large))
+    assert len(answers(Localizer(tight, scene, QueryOptions(dense=False)), large)) == 1
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_small_map_needs_little_memory(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    """Of the camera head what its sequences take, however much they might."""
+    engine = engine_of(TTT)
+    scene, views = mapped(engine), questions(2)
+
+    def needed(head: int, memory: str) -> str:
+        monkeypatch.setattr(localise_module, "HEAD_BYTES", head)
+        tight = SceneEngine(engine.given, RunOptions("cpu", memory=memory))
+        with pytest.raises(checks.PlanError) as caught:
+            next(Localizer(tight, scene, QueryOptions(fast_head=fast)).ask(views))
+        return str(caught.value).partition("got ")[2].partition(" at least")[0].replace(" ", "")
+
+    least = needed(2**30, "1M")
+    assert parse_bytes(least) < 2**24
+    assert needed(1, "1M") == least  # one sequence it must have
+    room = RunOptions("cpu", memory=int(parse_bytes(least) * 1.1))
+    assert len(answers(Localizer(SceneEngine(engine.given, room), scene), views)) == 2
+
+
+def test_a_smaller_photo_is_advised_where_it_is_enough() -> None:
+    engine = engine_of(TTT)
+    scene, large = mapped(engine), Views.from_tensor(torch.rand(1, 1, 3, 280, 280))
+
+    def told(memory: str) -> str:
+        tight = SceneEngine(engine.given, RunOptions("cpu", memory=memory))
+        with pytest.raises(checks.PlanError) as caught:
+            next(Localizer(tight, scene).ask(large))
+        return str(caught.value).rpartition("; ")[2]
+
+    assert told("1M") == "give more --memory"
+    assert told("16M") == "give a smaller --long-side, or more --memory"
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=label)

@@ -16,6 +16,7 @@ from vggt3.attention.ttt_mlp import TTTMLP
 from vggt3.geometry.camera import decode_pose
 from vggt3.inference import engine as engine_module
 from vggt3.inference.engine import Engine, Outcome
+from vggt3.inference.features import Features
 from vggt3.inference.options import RunOptions
 from vggt3.inference.plan import Plan
 from vggt3.inference.shelf import HostShelf
@@ -208,6 +209,45 @@ def test_one_view_in_every_mode() -> None:
         assert same_bits(run(engine, views, replace(plan, **changes))[0], expected), name  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_without_dense_heads_the_rest_has_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    whole, views = engine_of(backend, 2), Views.from_list(photos())
+    engine = Engine(whole.model, whole.options, dense=False)
+    plan, usual = engine.plan(views), whole.plan(views)
+    for part in ("features for the heads", "work of the dense heads"):
+        assert dict(plan.parts).get(part, 0) == 0 < dict(usual.parts)[part]
+    assert plan.needed < usual.needed and not plan.host_parts
+    assert dict(plan.describe())["features"] == "none"
+    expected, outcome = run(whole, views)
+
+    def unwanted(*given: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(engine.model, "dense", unwanted)
+    monkeypatch.setattr(Features, "take", unwanted)
+    for changes in ({}, {"keep": False}, {"host_tokens": True}):
+        kept, found = run(engine, views, replace(plan, **changes))  # type: ignore[arg-type]
+        assert kept.views == {}
+        assert torch.equal(kept.found.camera_from_world, expected.found.camera_from_world)
+        assert torch.equal(found.memory.camera_tokens, outcome.memory.camera_tokens)
+        for one, other in zip(found.memory.states, outcome.memory.states, strict=True):
+            assert all(torch.equal(one[name], tensor) for name, tensor in other.tensors.items())
+
+
+def test_without_dense_heads_more_fits_and_no_wish_for_them_counts() -> None:
+    whole, sizes = engine_of("softmax", 2), [(224, 224)] * 400
+    engine = Engine(whole.model, whole.options, dense=False)
+    needed = engine.plan_sizes(sizes).needed
+    for features in ("auto", "replay", "projected-host"):
+        engine.options = replace(whole.options, memory=needed, features=features)
+        assert engine.plan_sizes(sizes).needed == needed
+    whole.options = replace(whole.options, memory=needed)
+    with pytest.raises(checks.PlanError, match="at least"):
+        whole.plan_sizes(sizes)
+
+
 class Failing:
     """A model's method that has no memory for chunks above a size."""
 
@@ -255,5 +295,10 @@ def test_out_of_memory_twice_says_both(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         run(engine, views)
     engine.options = replace(engine.options, chunk=1)
-    with pytest.raises(checks.PlanError, match=r"'CUDA out of memory' with one view at a time"):
+    with pytest.raises(checks.PlanError, match=r"one view at a time; .* or --features replay$"):
+        run(engine, views)
+    engine = Engine(engine.model, engine.options, dense=False)
+    group = views.groups[0]
+    monkeypatch.setattr(engine.model, "read", lambda *_: Failing(None, 0)(None, group))
+    with pytest.raises(checks.PlanError, match=r"one view at a time; give less --memory$"):
         run(engine, views)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from vggt3.inference.options import RunOptions, Wishes, parse_bytes
 from vggt3.inference.plan import SLACK, Plan, make_plan
 from vggt3.model.config import TINY
 from vggt3.model.vggt3 import VGGT3
+from vggt3.types import Views
 
 SIZES = [(224, 224)] * 4_000
 MUCH = parse_bytes("640G")
@@ -93,6 +96,35 @@ def test_sizes_are_those_of_the_tensors(model: VGGT3) -> None:
     plan = make_plan(model, sizes, MUCH, torch.float32, Wishes(chunk=1, features="projected"))
     assert bytes_of(plan)["features for the heads"] == 28 * scale.projected
     assert (plan.chunks, plan.near) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("backend", "most"),
+    [
+        ("softmax", None),
+        *(("softmax", n) for n in (1, 2, 3)),
+        ("linear", None),
+        ("ttt_shortconv", None),
+    ],
+)
+def test_states_are_planned_as_large_as_they_become(backend: str, most: int | None) -> None:
+    """Whatever bounds them. Of several sizes a survey keeps no more than the largest views."""
+    bound = {} if most is None else {"max_views": most}
+    model = VGGT3.build(TINY, backend, **bound).eval()
+
+    def real(images: list[torch.Tensor]) -> int:
+        with torch.no_grad():
+            return sum(state.nbytes for state in model.read(Views.from_list(images)).states)
+
+    for count in (1, 2, most or 3, 100 * (most or 1)):
+        images = [torch.rand(3, 28, 42) for _ in range(count)]
+        planned = measure(model, [(28, 42)] * count, torch.float32).states
+        assert planned == real(images)
+        mixed = measure(model, [(28, 42)] * count + [(14, 14)], torch.float32).states
+        assert real([*images, torch.rand(3, 14, 14)]) <= mixed
+        assert not bound or count < most or mixed == planned  # type: ignore[operator]
+    few, many = (measure(model, [(28, 42)] * n, torch.float32) for n in (3, 300))
+    assert not bound or few == replace(many, views=few.views, tokens=few.tokens)
 
 
 def test_a_split_puts_as_much_on_the_device_as_it_holds(model: VGGT3) -> None:

@@ -92,7 +92,7 @@ def extend(
         if away is not None:
             rows.append(("from all at once", away))
     rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
-    notes(found, loaded)
+    notes(found, loaded, grown.record.get("notes", [])[len(known.record.get("notes", [])) :])
     print_table(str(place), rows)
 
 

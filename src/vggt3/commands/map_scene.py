@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,7 +70,7 @@ def map_scene(
         if gap is not None:
             rows.append(("half precision", half_error(saved, gap)))
     rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
-    notes(found, loaded, scene)
+    notes(found, loaded, scene.record.get("notes", []))
     print_table(str(output), rows)
 
 
@@ -89,11 +90,11 @@ def read_photos(photos: list[str], read: ReadOptions, long_side: int, bars: Bars
     )
 
 
-def notes(photos: PhotoSet, loaded: LoadedModel, scene: SceneMemory | None = None) -> None:
+def notes(photos: PhotoSet, loaded: LoadedModel, more: Sequence[str] = ()) -> None:
     """Say on stderr what a person should know."""
     for line in (
         photos.skipped_line(),
-        *([] if scene is None else scene.record.get("notes", [])),
+        *more,
         None if loaded.trained else "the weights are random: this shows the machinery alone",
     ):
         if line:

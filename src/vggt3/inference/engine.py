@@ -31,7 +31,7 @@ from vggt3.inference.options import RunOptions, Wishes
 from vggt3.inference.plan import HEADS_AT_ONCE, Plan, make_plans, neediest
 from vggt3.inference.shelf import Copies, HostMemory, HostShelf
 from vggt3.model.precision import placed
-from vggt3.model.scene import Conduct, Memory, Observer
+from vggt3.model.scene import Conduct, Memory, Observer, Trunk
 from vggt3.model.vggt3 import VGGT3, DenseMaps, Projected
 from vggt3.types import PATCH, Cameras, DenseView, ViewGroup, Views
 
@@ -75,6 +75,18 @@ class Outcome:
     """What a person should know of how the run went."""
 
 
+@dataclass(frozen=True)
+class Onto:
+    """A settled scene that the views of a run are added to."""
+
+    memory: Memory
+    """On the engine's device; it stays as it is."""
+    sizes: tuple[tuple[int, int], ...]
+    """(height, width) of the views that wrote it."""
+    share: float
+    """The new views' of all tokens."""
+
+
 class _Once:
     """A sink before the caller's that a second try may fill again: everything passes once."""
 
@@ -98,24 +110,36 @@ class Engine:
     """Runs a model over scenes of any size on one device, or on those of several processes."""
 
     def __init__(
-        self, model: VGGT3, options: RunOptions | None = None, world: World = ALONE
+        self,
+        model: VGGT3,
+        options: RunOptions | None = None,
+        world: World = ALONE,
+        dense: bool = True,
     ) -> None:
         """``model`` itself stays as it is: what is run is a copy on the device and in the
         precision that ``options`` name, which shares what it can (:attr:`model`).
 
         The ranks of ``world`` share each scene: all of them have the same model and options and
-        call the same methods in the same order.
+        call the same methods in the same order. Without ``dense`` the dense heads do not run, and
+        nothing is planned or kept for them: sinks get cameras alone.
         """
         self.options = options or RunOptions()
         self.device = self.options.resolve_device()
         self.dtype = self.options.resolve_dtype(self.device)
         self.model = placed(model, self.device, self.dtype)
         self.world = Agreeing.among(world)
+        self.dense = dense
         self._made: dict[object, list[Plan]] = {}
 
-    def plan(self, views: Views) -> Plan:
-        """How ``views`` would be computed; raises PlanError where they do not fit."""
-        return self._plans(_sizes(self._held(views)), self.options.wishes)[self.world.rank]
+    @property
+    def _wishes(self) -> Wishes:
+        wishes = self.options.wishes
+        return wishes if self.dense else replace(wishes, features="none")
+
+    def plan(self, views: Views, before: Sizes = ()) -> Plan:
+        """How ``views`` would be computed, perhaps for a scene that holds those of ``before``;
+        raises PlanError where they do not fit."""
+        return self._plans(_sizes(self._held(views)), self._wishes, before)[self.world.rank]
 
     def plan_sizes(self, sizes: Sequence[tuple[int, int]]) -> Plan:
         """The same for a scene's views of these (height, width), before any is read. Of several
@@ -132,17 +156,17 @@ class Engine:
             checks.require(whole, "the size of a view", told, tuple(size))
         worlds = [replace(self.world, rank=rank) for rank in range(self.world.size)]
         shares = [sizes[slice(*world.share(len(sizes)))] for world in worlds]
-        return neediest(self._plans(shares, self.options.wishes))
+        return neediest(self._plans(shares, self._wishes))
 
-    def _plans(self, shares: Sequence[Sizes], wishes: Wishes) -> list[Plan]:
+    def _plans(self, shares: Sequence[Sizes], wishes: Wishes, before: Sizes = ()) -> list[Plan]:
         """Every rank's plan; the smallest budget counts for all."""
         own = self.options.resolve_memory(self.device)
         budgets = self.world.exchange((own, self.options.resolve_host_memory(self.device)))
         hosts = [host for _, host in budgets if host is not None]
         budget, host = min(near for near, _ in budgets), min(hosts, default=None)
-        key = (tuple(map(tuple, shares)), budget, wishes, host)
+        key = (tuple(map(tuple, shares)), budget, wishes, host, tuple(before))
         if key not in self._made:  # measuring the backends takes longer than encoding a photo
-            made = make_plans(self.model, shares, budget, self.dtype, wishes, host)
+            made = make_plans(self.model, shares, budget, self.dtype, wishes, host, before)
             self._made = {key: made}
         return self._made[key]
 
@@ -157,8 +181,12 @@ class Engine:
         sink: Sink,
         observe: Observer = lambda stage, done, total: None,
         plan: Plan | None = None,
+        onto: Onto | None = None,
     ) -> Outcome:
         """Read the scene (B = 1, images on any device) and stream the results to ``sink``.
+
+        With ``onto`` the views write once to that scene, and read what results; the outcome's
+        memory is of all, the cameras are of the new views (only without dense heads).
 
         Of several ranks each gives its own ``views`` (perhaps none) of the scene, and its sink
         gets all cameras and the maps of these views.
@@ -170,34 +198,36 @@ class Engine:
             PlanError: the scene does not fit the memory allowed, or memory ran out twice.
             RankError: another rank is gone.
         """
-        held = self._held(views)
+        alone = onto is None or not self.dense
+        checks.require(alone, "onto", "go to an engine without dense heads", "one with them")
+        held, before = self._held(views), onto.sizes if onto else ()
         shares = _sizes(held)
-        plans = [plan] if plan else self._plans(shares, self.options.wishes)
+        plans = [plan] if plan else self._plans(shares, self._wishes, before)
         plan = plan or plans[self.world.rank]
         once, most = _Once(sink), max(max(Counter(share).values(), default=0) for share in shares)
         try:
-            return self._run(views, once, observe, plan, held)
+            return self._run(views, once, observe, plan, held, onto)
         except torch.OutOfMemoryError as error:
             told = str(error).partition(". ")[0]
             checks.require(
                 min(plan.chunk, most) > 1,
                 f"the plan for {plan.views} views",
                 f"fit the memory of {self.device}",
-                f"'{told}' with one view at a time; give less --memory or --features replay",
+                f"'{told}' with one view at a time; {_remedy(plan)}",
                 error=checks.PlanError,
             )
         # Out of the handler: nothing of the first try is held by its traceback any more.
         self._free()
-        halved = self._plans(shares, neediest(plans).halved(most))[self.world.rank]
+        halved = self._plans(shares, neediest(plans).halved(most), before)[self.world.rank]
         chunk = min(plan.chunk, most)
         try:
-            outcome = self._run(views, once, observe, halved, held)
+            outcome = self._run(views, once, observe, halved, held, onto)
         except torch.OutOfMemoryError as error:
             checks.fail(
                 f"the plan for {plan.views} views",
                 f"fit the memory of {self.device}",
                 f"'{str(error).partition('. ')[0]}' with {chunk} and with {halved.chunk} views "
-                "at a time; give less --memory or --features replay",
+                f"at a time; {_remedy(plan)}",
                 error=checks.PlanError,
             )
         note = f"out of memory with {chunk} views at a time; done again with {halved.chunk}"
@@ -210,6 +240,7 @@ class Engine:
         observe: Observer,
         plan: Plan,
         held: Sequence[dict[int, tuple[int, int]]],
+        onto: Onto | None,
     ) -> Outcome:
         host, copies = HostMemory(self.device), Copies(self.device)
         out = Handover(sink, copies)
@@ -228,7 +259,7 @@ class Engine:
         try:
             # In here ranks meet only where they tell each other too that they are well.
             sizes = {i: size for share in held for i, size in share.items()}
-            outcome = self._stages(chunked, features, conduct, out, plan, sizes)
+            outcome = self._stages(chunked, features, conduct, out, plan, sizes, onto)
             if host.pinned and host.taken:
                 outcome.seconds["pinning"] = host.seconds
             self.world.agree()
@@ -250,17 +281,19 @@ class Engine:
         out: Handover,
         plan: Plan,
         sizes: dict[int, tuple[int, int]],
+        onto: Onto | None,
     ) -> Outcome:
         clock = Clock(self.device)
         with clock.stage("layers"):
-            trunk = self.model.read(chunked, conduct)
+            trunk = self._read(chunked, conduct, onto)
         with clock.stage("cameras"):
-            pose = self.model.poses(trunk)[-1][0]  # [V, 9]
+            pose = self.model.poses(trunk)[-1][0, -chunked.total :]  # [V, 9]
             cameras = self.decode(pose.cpu(), [sizes[i] for i in range(chunked.total)])
             out.sink.cameras(cameras)
         with clock.stage("heads"):
             here = cameras.camera_from_world.to(self.device), cameras.intrinsics.to(self.device)
-            for n, group in enumerate(chunked.groups if chunked.ids else ()):
+            shown = chunked.groups if chunked.ids and plan.features != "none" else ()
+            for n, group in enumerate(shown):
                 taken = features.take(n, trunk.memory)
                 for piece, given in _pieces(group, taken):
                     out.give(piece.ids, self._maps(self.model.dense(given, piece), piece, here))
@@ -268,6 +301,14 @@ class Engine:
                 conduct.observe("heads", n + 1, len(chunked.groups))
             out.finish()
         return Outcome(plan, clock.seconds, peak_bytes(self.device), trunk.memory)
+
+    def _read(self, chunked: Views, conduct: Conduct, onto: Onto | None) -> Trunk:
+        if onto is None:
+            return self.model.read(chunked, conduct)
+        trunk = self.model.read(chunked, conduct, onto.memory, share=onto.share)
+        old = onto.memory.camera_tokens
+        both = torch.cat([old, trunk.camera_tokens.to(old)], dim=1)
+        return replace(trunk, camera_tokens=both, plans=onto.memory.plans)
 
     def _free(self) -> None:
         """Give back what a run that failed has left."""
@@ -308,6 +349,11 @@ class Engine:
             confidence = maps.depth_confidence[0]
         found = (maps.depth[0], maps.depth_confidence[0], points, confidence)
         return found[0].float(), found[1].float(), found[2].float(), found[3].float()
+
+
+def _remedy(plan: Plan) -> str:
+    fewer = plan.features not in ("replay", "none")
+    return "give less --memory" + (" or --features replay" if fewer else "")
 
 
 def _sizes(held: Sequence[dict[int, tuple[int, int]]]) -> list[list[tuple[int, int]]]:

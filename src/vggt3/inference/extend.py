@@ -21,15 +21,16 @@ from vggt3 import checks
 from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.camera import camera_centres
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
+from vggt3.inference.engine import Onto
 from vggt3.inference.identity import identity_of
-from vggt3.inference.mapping import LIMIT, check_growth, familiarity, tokens_of
+from vggt3.inference.mapping import LIMIT, CamerasOnly, check_growth, familiarity, tokens_of
 from vggt3.inference.options import RunOptions
 from vggt3.inference.recall import Familiarity
 from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
 from vggt3.io.sources import Source, find_photos, names_video, relative_names
-from vggt3.model.scene import Conduct, Memory, Observer, Trunk
+from vggt3.model.scene import Observer
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import Cameras, Views
 
@@ -81,21 +82,12 @@ def extend_taken(
     scene.identity.hold(engine.identity)
     check_extensible(scene)
     check_growth(engine, scene, taken.sizes, limit)
-    plan, model = engine.plan(taken.views), engine.model
-    tokens = tokens_of(model, taken.sizes)
-    old = engine.fit(scene.memory)
-    conduct = Conduct(
-        keep=plan.keep,
-        ahead=True,
-        observe=observe,
-        feature=lambda chunk, slot, tokens: None,
-    )
-    chunked = taken.views.chunked(plan.chunk)
-    trunk = model.read(chunked, conduct, old, share=share_of(scene, tokens))
-    camera_tokens = torch.cat([old.camera_tokens, trunk.camera_tokens.to(old.camera_tokens)], 1)
-    memory = Memory(trunk.states, camera_tokens, old.plans)
-    pose = model.poses(Trunk((), camera_tokens, trunk.states))[-1][0, len(scene) :]  # [N, 9]
-    new = engine.decode(pose.cpu(), taken.sizes)
+    plan = engine.plan(taken.views, scene.cameras.sizes)  # before the scene goes to the device
+    tokens = tokens_of(engine.model, taken.sizes)
+    onto = Onto(engine.fit(scene.memory), scene.cameras.sizes, share_of(scene, tokens))
+    sink = CamerasOnly()
+    outcome = engine.run(taken.views, sink, observe, plan, onto)
+    memory, new = outcome.memory, sink.found
     cameras = Cameras(
         torch.cat([scene.cameras.camera_from_world, new.camera_from_world]),
         torch.cat([scene.cameras.intrinsics, new.intrinsics]),
@@ -105,6 +97,7 @@ def extend_taken(
     known = len(scene) / (len(scene) + len(taken.names))
     own = known * scene.familiarity.own + (1 - known) * marks.own
     extensions = [*scene.record.get("extensions", []), len(taken.names)]
+    notes = [*scene.record.get("notes", []), *outcome.notes]
     return replace(
         scene,
         memory=memory,
@@ -113,7 +106,11 @@ def extend_taken(
         original_sizes=(*scene.original_sizes, *taken.original_sizes),
         tokens=scene.tokens + tokens,
         familiarity=Familiarity(own, marks.elsewhere),
-        record={**scene.record, "extensions": extensions},
+        record={
+            **scene.record,
+            "extensions": extensions,
+            **({"notes": notes} if notes else {}),
+        },
     )
 
 

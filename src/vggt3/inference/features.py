@@ -15,7 +15,7 @@ class Features:
     """Takes features as the layers make them, gives a chunk's four to the heads, once each.
 
     Raw or projected, the first ``plan.near`` chunks' on the device and the others' in host
-    memory; or none, and the chunk reads the settled memory once more.
+    memory; or none, and the chunk reads the settled memory once more, if there are heads to run.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Features:
 
     def keep(self, chunk: int, slot: int, tokens: Tensor) -> None:
         """Take one feature [B, V_c, P, 2C] of a chunk."""
-        if self.plan.features == "replay" or not self.chunked.groups[chunk].ids:
+        if self.plan.features in ("replay", "none") or not self.chunked.groups[chunk].ids:
             return
         shelf: dict[int, Tensor] | HostShelf = self.far
         if chunk < self.plan.near:

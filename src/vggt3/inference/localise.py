@@ -31,10 +31,12 @@ from vggt3.inference.taking import Taken, take
 from vggt3.io.sources import Source
 from vggt3.model.scene import Conduct, Observer, Trunk, whole
 from vggt3.model.vggt3 import VGGT3
-from vggt3.types import Cameras, DenseView, ViewGroup, Views
+from vggt3.types import PATCH, Cameras, DenseView, ViewGroup, Views
 
 HEAD_BYTES = 2**30
 """Most bytes that the camera head's sequences of one turn may take."""
+FAST_TURN = 64
+"""Photos that the fast camera head is asked about in one sequence."""
 HEAD_WIDTHS = 18
 """Widths of a camera token that live at once in a block of the camera head."""
 RECORDED = 8
@@ -182,10 +184,11 @@ class Localizer:
         if needed <= budget:  # it must do without recordings
             self.recorder.clear()
             return chunk
+        smaller = [SMALLER] if self._needed((PATCH, PATCH), chunk) <= budget else []
         checks.fail(
             f"a map of {show_bytes(self.scene.nbytes)} and a photo",
             f"fit {show_bytes(budget)}",
-            f"{show_bytes(needed)} at least; {give([SMALLER, MEMORY])}",
+            f"{show_bytes(needed)} at least; {give([*smaller, MEMORY])}",
             error=checks.PlanError,
         )
 
@@ -195,12 +198,24 @@ class Localizer:
 
     def _work(self, size: tuple[int, int], chunk: int) -> int:
         config, element = self.model.config, self.engine.dtype.itemsize
-        tokens, block, heads = working_bytes(
-            self.model, size, self.engine.dtype, chunk, HEADS_AT_ONCE
-        )
-        raw = len(config.feature_layers) * 2 * config.width
-        results = chunk * size[0] * size[1] * 6 * 4  # depth, points, two confidences
-        return tokens * (raw + 4 * config.width) * element + max(block, heads, HEAD_BYTES) + results
+        shown = HEADS_AT_ONCE if self.options.dense else 0
+        tokens, block, heads = working_bytes(self.model, size, self.engine.dtype, chunk, shown)
+        raw = len(config.feature_layers) * 2 * config.width if shown else 0
+        # Depth, points, two confidences.
+        results = chunk * size[0] * size[1] * 6 * 4 if shown else 0
+        poses = self._sequences(chunk)[1]
+        return tokens * (raw + 4 * config.width) * element + max(block, heads, poses) + results
+
+    def _sequences(self, photos: int) -> tuple[int, int]:
+        """Photos at a time in the camera head, and the bytes of what it works on then."""
+        token = 2 * self.model.config.width * HEAD_WIDTHS * self.engine.dtype.itemsize
+        known = self.scene.memory.camera_tokens.shape[1]
+        if self.options.fast_head:  # one sequence, whose mask must not outgrow it
+            turn = min(photos, FAST_TURN)
+            return turn, (known + turn) * token
+        row = (known + 1) * token
+        turn = min(photos, max(1, HEAD_BYTES // row))
+        return turn, turn * row
 
     @torch.inference_mode()
     def _ask(self, group: ViewGroup) -> _Asked:
@@ -279,10 +294,8 @@ class Localizer:
 
     def _poses(self, trunk: Trunk) -> Tensor:
         """[Q, 9]; so many sequences at a time as their bytes allow."""
-        memory, width = self.scene.memory, 2 * self.model.config.width
-        row = (memory.camera_tokens.shape[1] + 1) * width * HEAD_WIDTHS * self.engine.dtype.itemsize
-        # The fast head has one sequence, whose mask must not outgrow it.
-        turn = max(1, HEAD_BYTES // row) if not self.options.fast_head else 64
+        memory = self.scene.memory
+        turn, _ = self._sequences(trunk.camera_tokens.shape[1])
         found = []
         for tokens in trunk.camera_tokens.split(turn, dim=1):
             some = replace(trunk, camera_tokens=tokens)

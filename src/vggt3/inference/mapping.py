@@ -24,16 +24,17 @@ LIMIT = "4G"
 """Bytes that a scene's memory may take unless told."""
 
 
-class _CamerasOnly:
-    """A sink for a run whose dense maps nobody wants."""
+class CamerasOnly:
+    """A sink for a run without dense maps."""
 
     found: Cameras
 
     def cameras(self, cameras: Cameras) -> None:
+        """Keep them."""
         self.found = cameras
 
     def add(self, view: DenseView) -> None:
-        pass
+        """Nobody wants any."""
 
 
 def map(
@@ -70,7 +71,7 @@ def map_taken(
 ) -> SceneMemory:
     """:func:`map` for photos that were read, on an engine."""
     check_size(engine, taken.sizes, limit)
-    sink = _CamerasOnly()
+    sink = CamerasOnly()
     outcome = engine.run(taken.views, sink, observe)
     notes = {"notes": list(outcome.notes)} if outcome.notes else {}
     precision = str(engine.dtype).removeprefix("torch.")

@@ -1,7 +1,7 @@
 """What a scene weighs: bytes of weights, tokens, features, projections, states and work.
 
 From sizes alone. What a backend's projections and states weigh is measured on the backend itself
-with a view of one patch, so a plug-in is planned for like the shipped ones.
+with views of one patch or two, so a plug-in is planned for like the shipped ones.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from vggt3.attention.base import Backend, Context
+from vggt3.attention.memory import State
 from vggt3.attention.rope import Rope
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import PATCH
@@ -29,12 +30,22 @@ class BackendSize:
 
     projection: float
     """Bytes a token."""
-    state: float
+    state: int
     """Bytes of the state whatever it holds."""
-    state_token: float
-    """Bytes of the state for each token."""
+    view: int
+    """Bytes of the state for each view that it keeps, its patches left out."""
+    patch: int
+    """Bytes of the state for each patch of these views."""
+    most: int | None
+    """Views that it keeps at most; None where it keeps all."""
     bounded: bool
     """Whether the backend says that its settled state does not grow with the views."""
+
+    def grown(self, counts: Sequence[int]) -> int:
+        """Bytes that views of so many patches, the largest first, add to the state. Which of them
+        a survey keeps only their images tell: no more than the largest."""
+        kept = counts[: self.most]
+        return len(kept) * self.view + sum(kept) * self.patch
 
 
 @dataclass(frozen=True)
@@ -62,20 +73,34 @@ class Scale:
 
 def _backend_size(attn: Backend, special: int, views: int, device: torch.device) -> BackendSize:
     parameter = next(attn.parameters())
-    rope = Rope.of_grid((1, 1), special, attn.width // attn.heads, device)
-    sizes = []
-    for count in (1, 2):
+
+    def settled(count: int, columns: int) -> tuple[State, float]:
+        """The state that so many views of one row leave, and the bytes of their projections."""
+        rope = Rope.of_grid((1, columns), special, attn.width // attn.heads, device)
         plan = attn.survey(torch.ones(1, count, 4, device=device))
-        context = Context(tuple(range(count)), (1, 1), rope, None, plan)
-        x = torch.zeros(1, count, special + 1, attn.width, device=device, dtype=parameter.dtype)
-        projection = attn.project(x, context)
+        context = Context(tuple(range(count)), (1, columns), rope, None, plan)
+        shape = (1, count, special + columns, attn.width)
+        projection = attn.project(torch.zeros(shape, device=device, dtype=parameter.dtype), context)
         state = attn.begin(views, 1, device, plan)
         state, _ = attn.settle(state, attn.write(projection, state))
-        sizes.append(state.nbytes)
-    stored = sum(t.numel() * t.element_size() for t in projection.tensors.values())
-    tokens = special + 1
-    each = (sizes[1] - sizes[0]) / tokens
-    return BackendSize(stored / (2 * tokens), sizes[0] - each * tokens, each, state.bounded)
+        return state, sum(t.numel() * t.element_size() for t in projection.tensors.values())
+
+    one, stored = settled(1, 1)
+
+    def more(count: int, columns: int = 1) -> int:
+        return settled(count, columns)[0].nbytes - one.nbytes
+
+    patch, second = more(1, 2), more(2)
+    first = second or patch  # the second may be one more than it keeps
+    count, kept = 2, first + second
+    while one.bounded and first and count < views:  # until more views leave no more
+        count, before = min(2 * count, views), kept
+        kept = first + more(count)
+        if kept == before:
+            break
+    most = kept // first if one.bounded and first else None
+    state = one.nbytes - first
+    return BackendSize(stored / (special + 1), state, first - patch, patch, most, one.bounded)
 
 
 def patches(size: tuple[int, int]) -> int:
@@ -84,28 +109,35 @@ def patches(size: tuple[int, int]) -> int:
 
 
 @torch.no_grad()
-def measure(model: VGGT3, sizes: Sizes, dtype: torch.dtype) -> Scale:
-    """Measure ``model`` (on its device) and a scene of views of ``sizes``."""
+def measure(model: VGGT3, sizes: Sizes, dtype: torch.dtype, before: Sizes = ()) -> Scale:
+    """Measure ``model`` (on its device) and a scene of views of ``sizes``, or such views that are
+    added to a scene of those of ``before``: its states and the new ones are held at once."""
     config, parameter = model.config, next(model.parameters())
     element = parameter.element_size()
     found = {}
     for spec, block in zip(model.specs, model.aggregator.global_blocks, strict=True):
         if spec not in found:
             assert isinstance(block.attn, Backend)
-            found[spec] = _backend_size(block.attn, config.special, len(sizes), parameter.device)
+            views = len(before) + len(sizes)
+            found[spec] = _backend_size(block.attn, config.special, views, parameter.device)
     layers = [found[spec] for spec in model.specs]
-    tokens = sum(patches(size) + config.special for size in sizes)
+
+    def states(held: Sizes) -> int:
+        counts = sorted(map(patches, held), reverse=True)
+        return sum(layer.state + layer.grown(counts) for layer in layers)
+
+    counts = sorted(map(patches, sizes), reverse=True)
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
     return Scale(
         views=len(sizes),
-        tokens=tokens,
+        tokens=sum(counts) + len(sizes) * config.special,
         weights=weights,
         token=config.width * element,
         raw=len(config.feature_layers) * 2 * config.width * element,
         projected=2 * sum(config.dense_projections) * dtype.itemsize,
-        states=int(sum(layer.state + layer.state_token * tokens for layer in layers)),
+        states=states([*before, *sizes]) + (states(before) if before else 0),
         projection=int(max(layer.projection for layer in layers)),
-        gathered=int(max(layer.state_token for layer in layers) * tokens),
+        gathered=max(layer.grown(counts) for layer in layers),
         unbounded=tuple(dict.fromkeys(s.name for s, size in found.items() if not size.bounded)),
     )
 

@@ -27,7 +27,7 @@ class Wishes:
     projections: str | None = None
     """keep or again."""
     features: str | None = None
-    """raw, projected, raw-host, projected-host or replay."""
+    """raw, projected, raw-host, projected-host or replay; none where no dense heads run."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ class Plan:
     budget: int
     """Bytes allowed."""
     features: str = "raw"
-    """raw, projected, or replay: the dense heads' inputs are not kept, but made again."""
+    """raw, projected, or replay: the dense heads' inputs are not kept, but made again; none where
+    these heads do not run."""
     chunks: int = 1
     """Chunks in all."""
     near: int = 1
@@ -124,6 +125,8 @@ class Plan:
 class _Mode:
     """One way to compute a scene. Fields in the order in which they are given up, last first."""
 
+    heads: bool
+    """Whether the dense heads run: never given up."""
     replay: bool
     host_tokens: bool
     host_features: bool
@@ -133,6 +136,8 @@ class _Mode:
     @property
     def features(self) -> str:
         """As the caller spells it."""
+        if not self.heads:
+            return "none"
         if self.replay:
             return "replay"
         return ("projected" if self.projected else "raw") + ("-host" if self.host_features else "")
@@ -140,9 +145,11 @@ class _Mode:
 
 def _modes(wishes: Wishes, host: bool, bounded: bool) -> Iterator[_Mode]:
     """All ways that are allowed, those that keep more and move less first."""
-    for bits in itertools.product((False, True), repeat=5):
+    for bits in itertools.product((wishes.features != "none",), *5 * [(False, True)]):
         mode = _Mode(*bits)
         if mode.replay and (mode.host_features or mode.projected or not bounded):
+            continue
+        if not mode.heads and (mode.replay or mode.host_features or mode.projected):
             continue
         # Where there is no second memory, host is for those who name it; raw features always.
         asked = (
@@ -170,12 +177,17 @@ class _Planner:
     """Weighs the modes of one scene in one model."""
 
     def __init__(
-        self, model: VGGT3, shares: Sequence[Sizes], budget: int, dtype: torch.dtype
+        self,
+        model: VGGT3,
+        shares: Sequence[Sizes],
+        budget: int,
+        dtype: torch.dtype,
+        before: Sizes,
     ) -> None:
         sizes = [size for share in shares for size in share]
         self.model, self.budget, self.dtype = model, budget, dtype
-        self.sizes = shares
-        self.scale: Scale = measure(model, sizes, dtype)
+        self.sizes, self.before = shares, before
+        self.scale: Scale = measure(model, sizes, dtype, before)
         self.shares = [
             _Share(
                 tuple(Counter(share).items()),
@@ -208,10 +220,9 @@ class _Planner:
         """What a mode takes, with as many features on the device as it holds."""
         scale = self.scale
         views = min(chunk, share.views)
-        held, block, heads = working_bytes(
-            self.model, self.largest, self.dtype, views, HEADS_AT_ONCE
-        )
-        moving = (2 if mode.host_features else 1) * scale.raw * held
+        shown = HEADS_AT_ONCE if mode.heads else 0
+        held, block, heads = working_bytes(self.model, self.largest, self.dtype, views, shown)
+        moving = (2 if mode.host_features else 1) * scale.raw * held if mode.heads else 0
         tokens = scale.token * (TRAVELLING * held if mode.host_tokens else share.tokens)
         projections = scale.projection * (held if mode.again else share.tokens)
         if mode.replay or tokens + projections + block > heads:
@@ -264,7 +275,7 @@ class _Planner:
                 yield views, patches(size)
 
     def _feature_bytes(self, mode: _Mode, views: int, view_patches: int) -> int:
-        if mode.replay:
+        if mode.replay or not mode.heads:
             return 0
         if mode.projected:
             return views * view_patches * self.scale.projected
@@ -308,7 +319,7 @@ class _Planner:
         dtype: torch.dtype | None = None,
     ) -> bool:
         """Whether other views, or other numbers, would fit."""
-        other = _Planner(self.model, shares, self.budget, dtype or self.dtype)
+        other = _Planner(self.model, shares, self.budget, dtype or self.dtype, self.before)
         return other.first_that_fits(wishes, host)[0] is not None
 
 
@@ -336,6 +347,7 @@ def make_plans(
     dtype: torch.dtype,
     wishes: Wishes | None = None,
     host_budget: int | None = None,
+    before: Sizes = (),
 ) -> list[Plan]:
     """The first of the ways to compute a scene that fits, those that keep most first.
 
@@ -351,13 +363,14 @@ def make_plans(
         dtype: of matrix products.
         wishes: what the caller insists on.
         host_budget: bytes allowed a process in host memory; None where it is the device's own.
+        before: of the views of a scene that these are added to.
 
     Raises:
         UsageError: replay with a backend whose memory grows with the views.
         PlanError: nothing fits; says what it would need and what to change.
     """
     wishes = wishes or Wishes()
-    planner = _Planner(model, shares, budget, dtype)
+    planner = _Planner(model, shares, budget, dtype, before)
     names = ", ".join(planner.scale.unbounded)
     checks.require(
         not names or wishes.features != "replay",

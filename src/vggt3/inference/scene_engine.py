@@ -17,10 +17,11 @@ from vggt3.model.vggt3 import VGGT3
 
 
 class SceneEngine(Engine):
-    """An engine that knows the model that it was given, of which it runs a copy."""
+    """An engine that knows the model that it was given, of which it runs a copy. Its runs are for
+    the cameras and the memory: no dense heads."""
 
     def __init__(self, model: VGGT3, options: RunOptions | None = None) -> None:
-        super().__init__(model, options)
+        super().__init__(model, options, dense=False)
         self.given = model
 
     @property
