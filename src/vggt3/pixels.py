@@ -23,15 +23,21 @@ _DEPTHS = (8, 10, 12, 14, 16)
 """Bits a pixel that sensors and scanners store in wider integers."""
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def is_deep(image: Image.Image) -> bool:
+    """Whether its pixels are integers that may have more than 8 bits."""
+    return image.mode == "I" or image.mode.startswith("I;16")
+
+
+def to_rgb(image: Image.Image, deepest: int = 0) -> Image.Image:
     """``image``, already loaded, as RGB: transparency over white, deep grey scaled to 8 bits.
 
     Integers are divided by the largest value of the smallest of 8, 10, 12, 14 and 16 bits that
-    holds them all; floats in [0, 1] are taken as such; what fits neither is stretched from its
-    least to its greatest value.
+    holds them all, and ``deepest``, the greatest value of a set of photos that are to be scaled
+    alike; floats in [0, 1] are taken as such; what fits neither is stretched from its least to its
+    greatest value.
     """
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_grey(_integer_to_unit(np.asarray(image)))
+    if is_deep(image):
+        return _from_grey(_integer_to_unit(np.asarray(image), deepest))
     if image.mode == "F":
         return _from_grey(_float_to_unit(np.asarray(image)))
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
@@ -75,8 +81,8 @@ def _over_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _integer_to_unit(values: NDArray[np.generic]) -> NDArray[np.float32]:
-    least, most = int(np.min(values)), int(np.max(values))
+def _integer_to_unit(values: NDArray[np.generic], deepest: int) -> NDArray[np.float32]:
+    least, most = int(np.min(values)), max(int(np.max(values)), deepest)
     bits = next((b for b in _DEPTHS if most < 2**b), None)
     if least < 0 or bits is None:
         return _stretched(values)

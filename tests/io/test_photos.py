@@ -83,6 +83,24 @@ def test_exif_orientation_is_obeyed(tmp_path: Path, orientation: int, kind: str)
     assert difference.abs().mean() < 3
 
 
+def test_deep_grey_photos_of_a_set_are_scaled_alike(tmp_path: Path) -> None:
+    """Two frames of a 12-bit camera, of which one happens to reach no bit above the tenth."""
+    for name, brightest in (("a", 900), ("b", 4000)):
+        values = np.full((56, 84), 600, dtype=np.uint16)
+        values[0, 0] = brightest
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    gradient().save(tmp_path / "c.png")
+    found = read_photos(tmp_path, long_side=84, strict=True).photos
+    dark, bright = (int(photo.image[0, 28, 42]) for photo in found[:2])
+    assert dark == bright == round(600 / 4095 * 255)
+    alone = read_photos(tmp_path / "a.png", long_side=84, strict=True).photos[0]
+    assert int(alone.image[0, 28, 42]) == round(600 / 1023 * 255)
+    first = reading.decode_photos(
+        [tmp_path / "a.png"], ["a"], 84, deepest=reading.deepest_of(sorted(tmp_path.iterdir()))
+    )
+    assert torch.equal(first.photos[0].image, found[0].image), "as processes that share a scene do"
+
+
 def test_a_broken_exif_block_costs_nothing(tmp_path: Path) -> None:
     gradient().save(tmp_path / "a.jpg", exif=b"Exif\x00\x00MM\x00\x2a\x00\x00\xff\xff\x00\x09")
     assert one(tmp_path / "a.jpg").shape == (3, 56, 84)

@@ -6,7 +6,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,14 @@ from vggt3 import checks
 from vggt3.io.photo_set import Photo, PhotoSet, Progress, reasons
 from vggt3.io.resize import SMALLEST_SIDE, checked_long_side, model_size, resized
 from vggt3.io.sources import Source, find_photos, relative_names, unusable
-from vggt3.pixels import orientation_of, swaps_sides, to_rgb, upright, upright_size
+from vggt3.pixels import is_deep, orientation_of, swaps_sides, to_rgb, upright, upright_size
 from vggt3.types import PATCH
 
 LARGEST_PHOTO = 2 * 89_478_485
 """Pixels (179 megapixels, where Pillow too refuses): more is taken for a decompression bomb."""
+
+SHALLOW = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif", ".gif", ".bmp")
+"""Endings of files whose grey pixels have 8 bits: no second look is taken at them."""
 
 MOST_THREADS = 16
 """That decode photos side by side."""
@@ -64,10 +67,35 @@ def read_photos(
     """
     checked_long_side(long_side, patch)
     paths = find_photos(source)
+    names, deepest = relative_names(paths), deepest_of(paths)
     found = decode_photos(
-        paths, relative_names(paths), long_side, patch=patch, strict=strict, progress=progress
+        paths, names, long_side, patch=patch, strict=strict, progress=progress, deepest=deepest
     )
     return checked(found)
+
+
+def deepest_of(paths: Sequence[Path]) -> int:
+    """The greatest value of grey photos of more than 8 bits, by which all of a set are scaled: one
+    by one, frames of a 12-bit camera would differ fourfold in brightness. 0 where there is none."""
+    most = 0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        for path in paths:
+            if path.suffix.lower() not in SHALLOW:
+                most = max(most, _greatest(path))
+    return most
+
+
+def _greatest(path: Path) -> int:
+    try:
+        if _never_opened(path) is None:
+            with Image.open(path) as image:
+                if is_deep(image) and _unfit(*image.size) is None:
+                    greatest = int(np.max(np.asarray(image)))
+                    return greatest if greatest < 1 << 16 else 0  # more is stretched by itself
+    except _DECODE_ERRORS:
+        pass  # said where it is read
+    return 0
 
 
 def checked(photos: PhotoSet) -> PhotoSet:
@@ -90,15 +118,18 @@ def decode_photos(
     patch: int = PATCH,
     strict: bool = False,
     progress: Progress | None = None,
+    deepest: int = 0,
 ) -> PhotoSet:
-    """The photos at ``paths`` under ``names``, perhaps none of them readable."""
+    """The photos at ``paths`` under ``names``, perhaps none of them readable; ``deepest`` is
+    :func:`deepest_of` the whole set."""
     photos: list[Photo] = []
     skipped: list[tuple[Path, str]] = []
     with warnings.catch_warnings():
         # Pillow warns of what we answer otherwise: photos half as large as LARGEST_PHOTO,
         # transparency, damaged EXIF blocks.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        outcomes = _decoded(paths, names, long_side, patch)
+        prepare = partial(_prepare, long_side=long_side, patch=patch, deepest=deepest)
+        outcomes = _decoded(paths, names, prepare)
         for path, outcome in zip(paths, outcomes, strict=True):
             if isinstance(outcome, Photo):
                 photos.append(outcome)
@@ -151,7 +182,7 @@ def _header(path: Path) -> tuple[int, int] | str:
 
 
 def _decoded(
-    paths: Sequence[Path], names: Sequence[str], long_side: int, patch: int
+    paths: Sequence[Path], names: Sequence[str], prepare: Callable[[Path, str], Photo | str]
 ) -> Iterator[Photo | str]:
     """Each photo, or why there is none, in order; decoded in a few threads.
 
@@ -160,7 +191,7 @@ def _decoded(
     threads = min(MOST_THREADS, os.cpu_count() or 1, len(paths))
     pool = ThreadPoolExecutor(max_workers=max(1, threads))
     try:
-        yield from pool.map(partial(_prepare, long_side=long_side, patch=patch), paths, names)
+        yield from pool.map(prepare, paths, names)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -178,9 +209,9 @@ class _Decoded(NamedTuple):
     """(height, width) in pixels, not yet upright."""
 
 
-def _prepare(path: Path, name: str, *, long_side: int, patch: int) -> Photo | str:
+def _prepare(path: Path, name: str, *, long_side: int, patch: int, deepest: int) -> Photo | str:
     try:
-        decoded = _decode(path, long_side, patch)
+        decoded = _decode(path, long_side, patch, deepest)
     except _DECODE_ERRORS as error:
         return _short_reason(error)
     if isinstance(decoded, str):
@@ -194,7 +225,7 @@ def _prepare(path: Path, name: str, *, long_side: int, patch: int) -> Photo | st
     return Photo(name, pixels, size, path)
 
 
-def _decode(path: Path, long_side: int, patch: int) -> _Decoded | str:
+def _decode(path: Path, long_side: int, patch: int, deepest: int) -> _Decoded | str:
     """The photo, or why it cannot be used; a damaged file raises one of _DECODE_ERRORS."""
     why = _never_opened(path)
     if why is not None:
@@ -211,7 +242,7 @@ def _decode(path: Path, long_side: int, patch: int) -> _Decoded | str:
         if draft is None:
             width, height = image.size  # TIFF turns itself upright only while loading.
         box = None if draft is None else draft[1]
-        return _Decoded(to_rgb(image), box, orientation_of(image), (height, width))
+        return _Decoded(to_rgb(image, deepest), box, orientation_of(image), (height, width))
 
 
 def _never_opened(path: Path) -> str | None:

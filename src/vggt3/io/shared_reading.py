@@ -8,7 +8,7 @@ from dataclasses import replace
 from vggt3 import checks
 from vggt3.distributed import World
 from vggt3.io.photo_set import Photo, PhotoSet, Progress
-from vggt3.io.photos import checked, decode_photos
+from vggt3.io.photos import checked, decode_photos, deepest_of
 from vggt3.io.sources import Source, find_photos, relative_names
 
 
@@ -34,8 +34,8 @@ def read_photos_shared(
     decoded: list[PhotoSet] = []
 
     def decode() -> PhotoSet:
-        given = paths[own], names[own], long_side
-        decoded.append(decode_photos(*given, strict=strict, progress=progress))
+        given, deepest = (paths[own], names[own], long_side), deepest_of(paths)
+        decoded.append(decode_photos(*given, strict=strict, progress=progress, deepest=deepest))
         return _without_pixels(decoded[0])
 
     shares = world.agreed(decode)
