@@ -17,6 +17,7 @@ FLOORS = {
     "distributed": 1,
     "files": 1,
     "pixels": 1,
+    "signals": 0,
     "attention": 2,
     "model": 3,
     "losses": 3,

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from vggt3 import __version__, checks
+from vggt3.signals import STOPS
 
 Prepared = Callable[[], object]
 """A command with its arguments: call it to run it."""
@@ -150,9 +151,8 @@ def _end_in_order() -> None:
     with it; what is ignored (by nohup) stays so."""
     if threading.current_thread() is not threading.main_thread():
         return
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+    for number in STOPS:
+        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, frame: sys.exit(128 + number))
 
 

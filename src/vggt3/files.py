@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import platform
 import re
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from vggt3 import checks
+from vggt3.signals import unbroken
 
 if sys.platform != "win32":
     import fcntl
@@ -28,54 +25,6 @@ SHELTER = "partial"
 """In the names of the hidden folders that outputs are made in: no other hidden name is longer."""
 TRIES = 5
 """How often what another process has come between is tried again."""
-STOPS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
-"""What ends a process in order: Ctrl-C, a polite kill, a closed terminal."""
-
-
-@contextmanager
-def unbroken() -> Iterator[None]:
-    """Let the signals that end this process wait until the block has ended: no second Ctrl-C cuts
-    short what the first one began to clean up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python interrupts no other
-        return
-    came: list[int] = []
-    known = {number: signal.getsignal(number) for number in STOPS}
-    # None: a handler in C, which could not be put back.
-    held = {n: known[n] for n in STOPS if known[n] not in (None, signal.SIG_IGN)}
-    try:
-        for number in held:
-            signal.signal(number, lambda number, frame: came.append(number))
-        yield
-    finally:
-        try:
-            _heed(held)
-        except BaseException:
-            _heed(held)  # one came as soon as it could
-            raise
-        for number in came:
-            signal.raise_signal(number)
-
-
-def _heed(handlers: dict[Any, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def import_pycolmap() -> Any:
-    """pycolmap; what its import sets to end this process on the spot, when it is asked to end, is
-    taken back, since nobody would clean up.
-
-    Raises:
-        ImportError: it is not there.
-    """
-    module = importlib.import_module("pycolmap")
-    if threading.current_thread() is threading.main_thread():
-        known = {number: signal.getsignal(number) for number in STOPS}
-        _heed({number: handler for number, handler in known.items() if handler is not None})
-    return module
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import torch
 
 from tests.io.drawn_scene import _pose, drawn_scene
 from tests.io.scenes import true_depth, write_scene
-from vggt3 import files
+from vggt3 import signals
 from vggt3.checks import UsageError
 from vggt3.io import Cloud
 from vggt3.io.export.colmap import write_colmap
@@ -195,7 +195,7 @@ def test_points_off_their_pixels_are_measured() -> None:
 
 ENDING = """
 import os, signal, sys, time
-from vggt3.files import import_pycolmap
+from vggt3.signals import import_pycolmap
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
 import_pycolmap()
 os.kill(os.getpid(), signal.SIGTERM)
@@ -209,7 +209,7 @@ def test_a_polite_kill_is_heeded_beside_pycolmap() -> None:
 
 
 def test_there_is_one_way_to_import_pycolmap() -> None:
-    source = Path(files.__file__).parent
+    source = Path(signals.__file__).parent
     texts = {path: path.read_text("utf-8") for path in source.rglob("*.py")}
     way = re.compile(r"^ *(import|from) pycolmap|import_module\(.pycolmap", re.MULTILINE)
-    assert [path.name for path, text in texts.items() if way.search(text)] == ["files.py"]
+    assert [path.name for path, text in texts.items() if way.search(text)] == ["signals.py"]

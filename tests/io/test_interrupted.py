@@ -12,20 +12,21 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 
-from vggt3 import files
+from vggt3 import files, signals
 from vggt3.distributed import ALONE
 from vggt3.io import shared_staging, staging
 from vggt3.io.shared_staging import staged_together
 from vggt3.io.staging import check_writable, staged, staged_file
 
-OURS = {files.__file__, staging.__file__, shared_staging.__file__, contextlib.__file__}
+OURS = {m.__file__ for m in (files, signals, staging, shared_staging, contextlib)}
 
 
 @functools.cache
@@ -115,45 +116,60 @@ def nothing(place: Path) -> None:
     pass
 
 
+Interrupted = AbstractContextManager[Callable[[], int]]
+"""Yields how often it could have interrupted."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A way to write something, and what was there before."""
+
+    write: Callable[[Path], None]
+    where: str
+    prepare: Callable[[Path], None] = nothing
+
+    def whole(self, place: Path, uninterrupted: Interrupted) -> tuple[list[dict[str, str]], int]:
+        """What may be found in the end: all as before, or all of the new; and the count."""
+        place.mkdir()
+        self.prepare(place / self.where)
+        before = found(place)
+        with uninterrupted as counted:
+            self.write(place / self.where)
+        return [before, found(place)], counted()
+
+    def broken(self, place: Path, interrupted: Interrupted) -> None:
+        """The same in a new folder, cut short."""
+        place.mkdir()
+        self.prepare(place / self.where)
+        with pytest.raises(KeyboardInterrupt), interrupted:
+            self.write(place / self.where)
+
+
 @pytest.mark.parametrize(
-    ("write", "where", "prepare"),
+    "writing",
     [
-        (folder, "out", nothing),
-        (folder, "new/deep/out", nothing),
-        (folder, "out", old_folder),
-        (together, "new/out", nothing),
-        (together, "out", old_folder),
-        (file, "a.glb", nothing),
-        (file, "new/a.glb", nothing),
-        (file, "a.glb", old_file),
-        (replaced, "table.txt", nothing),
-        (replaced, "table.txt", old_file),
-        (tried, "table.txt", nothing),
+        Writing(folder, "out"),
+        Writing(folder, "new/deep/out"),
+        Writing(folder, "out", old_folder),
+        Writing(together, "new/out"),
+        Writing(together, "out", old_folder),
+        Writing(file, "a.glb"),
+        Writing(file, "new/a.glb"),
+        Writing(file, "a.glb", old_file),
+        Writing(replaced, "table.txt"),
+        Writing(replaced, "table.txt", old_file),
+        Writing(tried, "table.txt"),
     ],
 )
-def test_an_interrupt_at_any_instruction(
-    tmp_path: Path,
-    write: Callable[[Path], None],
-    where: str,
-    prepare: Callable[[Path], None],
-) -> None:
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    prepare(whole / where)
-    before = found(whole)
-    with interrupted_at(0) as counted:
-        write(whole / where)
-    after, instructions = found(whole), counted()
+def test_an_interrupt_at_any_instruction(tmp_path: Path, writing: Writing) -> None:
+    ends, instructions = writing.whole(tmp_path / "whole", interrupted_at(0))
     assert instructions > 8
     for instruction in range(1, instructions + 1):
         place = tmp_path / str(instruction)
-        place.mkdir()
-        prepare(place / where)
-        with pytest.raises(KeyboardInterrupt), interrupted_at(instruction):
-            write(place / where)
-        if found(place) not in (before, after):
+        writing.broken(place, interrupted_at(instruction))
+        if found(place) not in ends:
             gc.collect()  # as a process does at its end: an ExitStack's frames refer to each other
-        assert found(place) in (before, after), instruction
+        assert found(place) in ends, instruction
 
 
 CALLS = ("mkdir", "rename", "replace", "rmdir", "unlink")
@@ -181,53 +197,39 @@ def interrupted_in(*calls: int) -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.parametrize(
-    ("write", "where", "prepare"),
+    "writing",
     [
-        (folder, "new/deep/out", nothing),
-        (folder, "out", old_folder),
-        (together, "new/out", nothing),
-        (together, "out", old_folder),
-        (file, "new/a.glb", nothing),
-        (replaced, "table.txt", old_file),
+        Writing(folder, "new/deep/out"),
+        Writing(folder, "out", old_folder),
+        Writing(together, "new/out"),
+        Writing(together, "out", old_folder),
+        Writing(file, "new/a.glb"),
+        Writing(replaced, "table.txt", old_file),
     ],
 )
-def test_a_second_interrupt(
-    tmp_path: Path,
-    write: Callable[[Path], None],
-    where: str,
-    prepare: Callable[[Path], None],
-) -> None:
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    prepare(whole / where)
-    before = found(whole)
-    with interrupted_in() as counted:
-        write(whole / where)
-    after = found(whole)
-    for first in range(1, counted() + 1):
+def test_a_second_interrupt(tmp_path: Path, writing: Writing) -> None:
+    ends, calls = writing.whole(tmp_path / "whole", interrupted_in())
+    for first in range(1, calls + 1):
         for second in range(first + 1, first + 8):
             place = tmp_path / f"{first}-{second}"
-            place.mkdir()
-            prepare(place / where)
-            with pytest.raises(KeyboardInterrupt), interrupted_in(first, second):
-                write(place / where)
-            assert found(place) in (before, after), (first, second)
+            writing.broken(place, interrupted_in(first, second))
+            assert found(place) in ends, (first, second)
 
 
 def test_signals_wait_and_come_then() -> None:
     came = []
-    before = {number: signal.getsignal(number) for number in files.STOPS}
+    before = {number: signal.getsignal(number) for number in signals.STOPS}
     signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with files.unbroken():
+        with signals.unbroken():
             signal.raise_signal(signal.SIGTERM)
-            with files.unbroken():
+            with signals.unbroken():
                 signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGHUP)
             assert came == [] and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         assert came == [signal.SIGTERM] * 2
-        with pytest.raises(KeyboardInterrupt) as told, files.unbroken():
+        with pytest.raises(KeyboardInterrupt) as told, signals.unbroken():
             signal.raise_signal(signal.SIGINT)
             raise OSError("of the block")
         assert isinstance(told.value.__context__, OSError)
@@ -239,10 +241,10 @@ def test_signals_wait_and_come_then() -> None:
 
 
 def test_an_interrupt_at_any_instruction_gives_the_handlers_back() -> None:
-    before = {number: signal.getsignal(number) for number in files.STOPS}
+    before = {number: signal.getsignal(number) for number in signals.STOPS}
 
     def wait() -> None:
-        with files.unbroken():
+        with signals.unbroken():
             pass
 
     with interrupted_at(0) as counted:
@@ -252,7 +254,7 @@ def test_an_interrupt_at_any_instruction_gives_the_handlers_back() -> None:
             wait()
         if signal.getsignal(signal.SIGINT) is not before[signal.SIGINT]:
             gc.collect()
-        assert {number: signal.getsignal(number) for number in files.STOPS} == before, instruction
+        assert {number: signal.getsignal(number) for number in signals.STOPS} == before, instruction
 
 
 def test_in_another_thread_nothing_waits(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.files import import_pycolmap
 from vggt3.io.export.cameras_json import load_cameras_json
 from vggt3.io.sources import existing
+from vggt3.signals import import_pycolmap
 
 COLMAP = ("images.bin", "images.txt")
 FORMATS = "a cameras.json, a COLMAP model's folder or a transforms.json"

@@ -21,8 +21,8 @@ from vggt3.files import (
     old_of,
     put_back,
     sheltered,
-    unbroken,
 )
+from vggt3.signals import unbroken
 
 SCENE_FILES = ("cameras.json", "scene.npz", "points.ply", "preview.png")
 """What a scene's folder holds; a folder that holds anything else is never replaced."""

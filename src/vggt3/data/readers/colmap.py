@@ -16,7 +16,7 @@ from vggt3 import checks
 from vggt3.data.readers.layout import Layout
 from vggt3.data.readers.parsing import pinhole_matrix, pose, subfolders
 from vggt3.data.readers.record import Scene, View
-from vggt3.files import import_pycolmap
+from vggt3.signals import import_pycolmap
 
 MODELS = ("sparse/0", "sparse", "")
 FILES = ("images.bin", "images.txt")

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from vggt3 import checks
-from vggt3.files import import_pycolmap
 from vggt3.io.export.sampled_cloud import Cloud
 from vggt3.io.export.tracks import Observations
+from vggt3.signals import import_pycolmap
 from vggt3.types import Cameras
 
 
