@@ -20,7 +20,7 @@ from vggt3.data.readers.parsing import (
     by_number,
     matrix,
     numbers,
-    pinhole_matrix,
+    pinhole_of,
     pose,
     read_array,
     read_mask,
@@ -78,9 +78,7 @@ def _pose(path: Path) -> Tensor:
 
 
 def _intrinsics(path: Path) -> Tensor:
-    k = matrix(path, 3, 3, _part(path, "intrinsic", 9))
-    focal = (float(k[0, 0]), float(k[1, 1]))
-    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), str(path), OFFSET)
+    return pinhole_of(matrix(path, 3, 3, _part(path, "intrinsic", 9)), str(path), OFFSET)
 
 
 def _depth(path: Path) -> Tensor:

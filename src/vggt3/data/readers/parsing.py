@@ -146,6 +146,16 @@ def pinhole_matrix(
     return intrinsics(torch.tensor(rows, dtype=torch.float64), what)
 
 
+def pinhole_of(
+    stored: Tensor,  # [3 or 4, 3 or 4], its skew left out
+    what: str,
+    offset: float,
+) -> Tensor:
+    """:func:`pinhole_matrix` of intrinsics that are stored as a matrix."""
+    focal = (float(stored[0, 0]), float(stored[1, 1]))
+    return pinhole_matrix(focal, (float(stored[0, 2]), float(stored[1, 2])), what, offset)
+
+
 @dataclass(frozen=True)
 class KnownCamera:
     """The intrinsics of a data set whose files do not say them."""

@@ -15,7 +15,7 @@ from vggt3.data.readers.layout import Layout
 from vggt3.data.readers.parsing import (
     by_number,
     matrix,
-    pinhole_matrix,
+    pinhole_of,
     pose_file,
     read_depth,
     read_text,
@@ -56,9 +56,7 @@ def _scene(folder: Path) -> Scene:
 
 
 def _intrinsics(path: Path) -> Tensor:
-    k = matrix(path, 4, 4)
-    focal = (float(k[0, 0]), float(k[1, 1]))
-    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), str(path), OFFSET)
+    return pinhole_of(matrix(path, 4, 4), str(path), OFFSET)
 
 
 LAYOUT = Layout(

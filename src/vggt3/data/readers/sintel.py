@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.data.readers.layout import Layout
-from vggt3.data.readers.parsing import by_number, matrix, pinhole_matrix, pose, subfolders
+from vggt3.data.readers.parsing import by_number, matrix, pinhole_of, pose, subfolders
 from vggt3.data.readers.record import Scene, View
 
 TAG = 202021.25
@@ -80,9 +80,7 @@ def _camera(path: Path) -> list[float]:
 
 
 def _intrinsics(path: Path) -> Tensor:
-    k = matrix(path, 3, 3, _camera(path)[:9])
-    focal = (float(k[0, 0]), float(k[1, 1]))
-    return pinhole_matrix(focal, (float(k[0, 2]), float(k[1, 2])), str(path), OFFSET)
+    return pinhole_of(matrix(path, 3, 3, _camera(path)[:9]), str(path), OFFSET)
 
 
 def _pose(path: Path) -> Tensor:
