@@ -8,6 +8,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -78,12 +79,20 @@ def deepest_of(paths: Sequence[Path]) -> int:
     """The greatest value of grey photos of more than 8 bits, by which all of a set are scaled: one
     by one, frames of a 12-bit camera would differ fourfold in brightness. 0 where there is none."""
     most = 0
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with _quietly():
         for path in paths:
             if path.suffix.lower() not in SHALLOW:
                 most = max(most, _greatest(path))
     return most
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Pillow warns of what we answer otherwise: photos half as large as LARGEST_PHOTO,
+    transparency, damaged EXIF blocks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def _greatest(path: Path) -> int:
@@ -124,10 +133,7 @@ def decode_photos(
     :func:`deepest_of` the whole set."""
     photos: list[Photo] = []
     skipped: list[tuple[Path, str]] = []
-    with warnings.catch_warnings():
-        # Pillow warns of what we answer otherwise: photos half as large as LARGEST_PHOTO,
-        # transparency, damaged EXIF blocks.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+    with _quietly():
         prepare = partial(_prepare, long_side=long_side, patch=patch, deepest=deepest)
         outcomes = _decoded(paths, names, prepare)
         for path, outcome in zip(paths, outcomes, strict=True):

@@ -31,10 +31,11 @@ def read_photos_shared(
     names = relative_names(paths)
     _check_same(world, names)
     own = slice(*world.share(len(paths)))
+    deepest = max(world.exchange(deepest_of(paths[own])))
     decoded: list[PhotoSet] = []
 
     def decode() -> PhotoSet:
-        given, deepest = (paths[own], names[own], long_side), deepest_of(paths)
+        given = paths[own], names[own], long_side
         decoded.append(decode_photos(*given, strict=strict, progress=progress, deepest=deepest))
         return _without_pixels(decoded[0])
 
