@@ -17,7 +17,7 @@ from vggt3.data.procedural.look import Look
 from vggt3.inference.options import RunOptions
 from vggt3.io.export.scene_npz import SceneArchive
 from vggt3.metrics import AbsRel, PoseAccuracy, pair_errors_deg, sideways, still_baseline
-from vggt3.metrics.medians import median
+from vggt3.metrics.medians import median, medians
 from vggt3.model.choice import ModelChoice
 from vggt3.model.config import preset
 from vggt3.model.opening import open_model, shipped_backbones
@@ -99,11 +99,6 @@ def _focal_error(pairs: list[tuple[CaptureFrame, CaptureFrame]]) -> str:
     return f"{100 * median((torch.cat(ratios) - 1).abs()):.1f} %" if ratios else "–"
 
 
-def _known(values: Tensor) -> Tensor:
-    """Those that are numbers: photos taken from one place have no direction of motion."""
-    return values[~values.isnan()]
-
-
 def _or_nan(pose: Tensor | None) -> Tensor:
     return torch.full((3, 4), torch.nan) if pose is None else pose
 
@@ -121,7 +116,7 @@ def _errors(
     rotation, translation = pair_errors_deg(poses.double(), truth.double())
     return {
         "AUC@30 of pairs of photos": f"{float(accuracy.compute()['auc@30']):.1f}",
-        "rotation between photos, median": f"{median(_known(rotation)):.1f}°",
-        "direction of motion, median": f"{median(_known(translation)):.1f}°",
+        "rotation between photos, median": f"{float(medians(rotation)):.1f}°",
+        "direction of motion, median": f"{float(medians(translation)):.1f}°",
         "depth, mean relative error": f"{100 * float(distance.compute()['absrel']):.1f} %",
     }

@@ -21,6 +21,8 @@ Target = Literal["colmap", "nerfstudio", "glb"]
 
 ENDINGS = {"colmap": "-colmap", "nerfstudio": "-nerfstudio", "glb": ".glb"}
 """Behind the scene's name where no --output is given."""
+TOLERANCE = 0.02
+"""Of --depth-tolerance, where none is given."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,6 @@ class PointOptions:
         wanted = "be above 0 and below 1"
         fits = tolerance is None or 0 < tolerance < 1
         checks.require(fits, "--depth-tolerance", wanted, tolerance)
-
-
-TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)

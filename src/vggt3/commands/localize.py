@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Annotated
-
-import torch
 
 from vggt3 import checks
 from vggt3.commands.map_scene import (
@@ -30,7 +29,6 @@ from vggt3.io.photo_set import PhotoSet
 from vggt3.io.query_writer import QueryWriter
 from vggt3.io.reference_cameras import read_reference
 from vggt3.io.staging import check_out, not_answers, staged
-from vggt3.metrics.medians import median
 from vggt3.model.choice import ModelChoice
 
 LEAST = 0.5
@@ -91,9 +89,8 @@ def localize(
     notes(photos, loaded)
     told = check_confidence(list(photos.names), rows[1], LEAST)
     about = [] if aligned is None else [aligned.unmatched(), aligned.warning()]
-    if aligned is not None and points:
-        about.append(aligned.grid())
-    for line in (told, *about):
+    coarse = aligned.grid() if aligned is not None and points else None
+    for line in (told, *about, coarse):
         if line:
             print("vggt3: note: " + " ".join(line.split()), file=sys.stderr)
     print_table(str(output), rows[0] + [("model", loaded.description)])
@@ -127,7 +124,7 @@ def _run(
         rows.append(("without a pose", str(unposed)))
     known = sorted(c for c in sure if math.isfinite(c))
     if known:
-        middle = median(torch.tensor(known))
+        middle = statistics.median(known)
         rows.append(("confidence", f"{known[0]:.2f} to {known[-1]:.2f}, median {middle:.2f}"))
     if aligned is not None:
         rows.append(("reference", aligned.describe()))

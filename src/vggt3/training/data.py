@@ -60,7 +60,6 @@ class DataOptions:
         views = min(recipe.views for recipe in parse_recipes(self.val_recipe, "--data.val_recipe"))
         wanted = "have at least 2 views, so that there is a pose"
         checks.require(views > 1, "--data.val_recipe", wanted, self.val_recipe)
-        parse_recipes(self.recipes)
         checks.require(self.workers >= -1, "--data.workers", "be at least -1", self.workers)
 
 

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.files import sheltered
 from vggt3.model import weight_files, weights, weights_saving
 from vggt3.model.names import is_adapter
 from vggt3.model.vggt3 import VGGT3
@@ -53,9 +51,7 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
         files[f"trunk-{number}.safetensors"] = piece
     written = []
     for name, content in files.items():
-        with sheltered(folder / name, folder / name) as beside:
-            save_file(content, beside, header)
-            beside.replace(folder / name)
+        weight_files.put(folder / name, content, header)
         written.append(folder / name)
     for stale in set(folder.glob("trunk-*.safetensors")) - set(written):
         stale.unlink()
