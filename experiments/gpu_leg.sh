@@ -2,8 +2,8 @@
 # A leg of the small model's training on a bare machine that is lent for ten minutes a call, on all
 # of its GPUs:
 #   OUT=folder bash experiments/gpu_leg.sh go_on|finish|adapter SECONDS SEED [options of train_small.py]
-# go_on and finish move all but the encoder (the rate stays up, or falls), adapter fits ttt_shortconv
-# to what they left, with softmax as its teacher. A leg goes on from what an earlier one left in
+# go_on and finish move everything, the encoder at a tenth of the rate (which stays up, or falls);
+# adapter fits ttt_shortconv to what they left, with softmax as its teacher. A leg goes on from what an earlier one left in
 # /tmp/legs (calls that follow within 30 s find the machine as it was, with its compiled graphs),
 # else in .carry/start, else from what ships. SECONDS: at least 60 less than the call may take.
 leg=$1 seconds=$2 seed=$3
@@ -29,13 +29,14 @@ look=(--fov-deg '[35,90]' --clutter '[0,8]' --thin '[0,6]' --repeated 0.15 --wea
 [ "${LOOK:-photographs}" = photographs ] || look=()
 options=("${look[@]}" --method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --dense-every 2 --minutes 1.5
   --every 100 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
-  --recipes "${RECIPES:-8@168x168*32:2,8@168x224*24:1,48@168x126*6:1}")
+  --recipes "${RECIPES:-8@168x168*36:4,24@168x168*12:1,48@168x168*6:1,8@168x224*27:2}")
+# Batches of as many pictures of one size share most of what is compiled.
 [ -d .carry/textures ] && options+=(--textures .carry/textures)
 case $leg in
-  go_on) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0) ;;
-  finish) place=backbone options+=(--train all --lr 1.4e-3 --warmup 100 --decay 0.45) ;;
+  go_on) place=backbone options+=(--train encoder --lr 1e-3 --warmup 100 --decay 0) ;;
+  finish) place=backbone options+=(--train encoder --lr 1e-3 --warmup 100 --decay 0.45) ;;
   adapter) place=adapter
-    options+=(--recipes "${RECIPES:-8@168x168*32:2,64@168x126*5:1}" --train adapter --attention ttt_shortconv --attention.sweeps 2 --teacher 10 --lr 2e-3 --warmup 50
+    options+=(--recipes "${RECIPES:-8@168x168*36:4,48@168x168*6:2,8@168x224*27:1}" --train adapter --attention ttt_shortconv --attention.sweeps 2 --teacher 10 --lr 2e-3 --warmup 50
       --decay 0.7 --adapter "$(first "$legs/adapter/adapter.safetensors" \
         .carry/adapter.safetensors $shipped/small.ttt_shortconv.safetensors)") ;;
   *) echo "no such leg: $leg" >&2; exit 2 ;;

@@ -133,6 +133,21 @@ def test_every_parameter_has_one_optimizer_and_one_learning_rate() -> None:
 
 
 @pytest.mark.parametrize("method", ["adamw", "muon"])
+def test_the_encoder_takes_a_share_of_the_rate(method: str) -> None:
+    model = VGGT3.build(TINY, "softmax")
+    made = build(model, OptimizerOptions(method=method, lr_encoder=0.25))
+    names = {id(p): n for n, p in model.named_parameters()}
+    shares = {names[id(p)]: g["share"] for g in made.param_groups for p in g["params"]}
+    assert sorted(shares) == sorted(names.values())
+    for name, share in shares.items():
+        assert share == (0.25 if name.startswith("encoder.") else 1.0), name
+    assert made.param_groups[0]["share"] == 1.0, "whose learning rate is reported"
+    again = build(model, OptimizerOptions(method=method, lr_encoder=0.25))
+    again.load_state_dict(made.state_dict())
+    assert [g["share"] for g in again.param_groups] == [g["share"] for g in made.param_groups]
+
+
+@pytest.mark.parametrize("method", ["adamw", "muon"])
 def test_what_was_saved_without_fused_steps_goes_on_with_them(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

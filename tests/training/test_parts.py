@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from vggt3.checks import DataError
+from vggt3.model import quantisation, weights_saving
+from vggt3.model.choice import ModelChoice
 from vggt3.model.config import SMALL, TINY
 from vggt3.model.names import is_adapter
+from vggt3.model.opening import open_model
 from vggt3.model.vggt3 import VGGT3
-from vggt3.training import parts
-from vggt3.training.parts import load_parts, save_parts
+from vggt3.training import freezing, parts
+from vggt3.training.parts import load_encoder, load_parts, publish, save_parts
 
 
 def test_they_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,6 +32,7 @@ def test_they_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_fewer_pieces_leave_no_stale_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = VGGT3.build(TINY, "softmax")
+    freezing.freeze(model, "all")
     monkeypatch.setattr(parts, "PIECE", 1 << 20)
     save_parts(model, tmp_path, {})
     monkeypatch.undo()
@@ -38,6 +42,50 @@ def test_fewer_pieces_leave_no_stale_ones(tmp_path: Path, monkeypatch: pytest.Mo
         "trunk-1.safetensors",
     ]
     load_parts(model, tmp_path)
+
+
+def test_an_encoder_that_has_learned_comes_along(tmp_path: Path) -> None:
+    model, other = VGGT3.build(TINY, "softmax"), VGGT3.build(TINY, "softmax")
+    freezing.freeze(model, "encoder")
+    save_parts(model, tmp_path, {})
+    load_parts(other, tmp_path)
+    own = {n: t for n, t in model.named_parameters() if n.startswith("encoder.")}
+    stored = quantisation.unpack(quantisation.pack(own))
+    for name, tensor in other.named_parameters():
+        if name in own:
+            assert torch.equal(tensor, stored[name].float()), name
+    freezing.freeze(model, "all")
+    save_parts(model, tmp_path, {})
+    assert not list(tmp_path.glob("encoder-*")), "the next to start must not take an older one"
+
+
+def test_a_learned_encoder_is_published_with_its_backbone(tmp_path: Path) -> None:
+    """Its file is written anew, once; an adapter on it finds it there."""
+    (tmp_path / "parts").mkdir()
+    encoder, model = tmp_path / "e.safetensors", VGGT3.build(TINY, "softmax")
+
+    def publish_trained(backend: str) -> bytes:
+        made = VGGT3.build(TINY, backend)
+        load_encoder(made, encoder)
+        load_parts(made, tmp_path / "parts")
+        publish(made, encoder, "m", {"seconds": "1"})
+        return encoder.read_bytes()
+
+    own = {n: t for n, t in model.state_dict().items() if n.startswith("encoder.")}
+    weights_saving.save_encoder(encoder, own, TINY.encoder)
+    save_parts(model, tmp_path / "parts", {})
+    before = encoder.read_bytes()
+    assert publish_trained("softmax") == before, "it has not learned"
+    freezing.freeze(model, "encoder")
+    with torch.no_grad():
+        model.encoder.patch.weight += 0.1
+    save_parts(model, tmp_path / "parts", {})
+    after = publish_trained("softmax")
+    assert after != before and publish_trained("softmax") == after
+    publish_trained("ttt_shortconv")
+    choice = ModelChoice(str(tmp_path / "m.safetensors"), attention="softmax")
+    found = open_model(choice).model.encoder.patch.weight
+    assert (found - model.encoder.patch.weight).abs().max() < 2e-3
 
 
 def test_parts_of_two_times_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ class Training(LightningModule):
             self.progress = max(self.progress, self.global_step / steps)
         rate = self.optimizing.rate(self.global_step, self.progress, steps)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
 
     def configure_gradient_clipping(
         self,

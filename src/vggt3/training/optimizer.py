@@ -27,6 +27,9 @@ class OptimizerOptions:
     """adamw, or muon: Muon for the matrices, each step as long as AdamW's, AdamW for the rest."""
     lr: float = 1e-4
     """Highest learning rate."""
+    lr_encoder: float = 0.1
+    """Learning rate of the encoder, where it learns, as a share of the others': it was trained
+    before, on photographs, and is to be bent, not replaced."""
     lr_last: float = 0.02
     """Learning rate at the end, as a share of the highest."""
     decay: float = 1.0
@@ -43,9 +46,9 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         checks.choose("--optimizer.method", self.method, METHODS)
         checks.require(self.lr > 0, "--optimizer.lr", "be positive", self.lr)
-        checks.require(
-            0 <= self.lr_last <= 1, "--optimizer.lr-last", "be between 0 and 1", self.lr_last
-        )
+        for name in ("lr_last", "lr_encoder"):
+            value = getattr(self, name)
+            checks.require(0 <= value <= 1, f"--optimizer.{name}", "be between 0 and 1", value)
         checks.require(0 <= self.decay <= 1, "--optimizer.decay", "be between 0 and 1", self.decay)
         checks.require(self.warmup >= 0, "--optimizer.warmup", "be at least 0", self.warmup)
         checks.require(
@@ -65,20 +68,28 @@ class OptimizerOptions:
         return self.lr * rise * (self.lr_last + (1 - self.lr_last) * fall)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The learning parameters in two groups: matrices (decayed) and the rest."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+def parameter_groups(
+    model: nn.Module, weight_decay: float, encoder: float = 1.0
+) -> list[dict[str, Any]]:
+    """The learning parameters: matrices (decayed) and the rest, those of the encoder apart.
+
+    Each group's ``share`` is that of the learning rate which it takes: ``encoder`` of the
+    encoder's, 1 of all others, which stand first.
+    """
+    found: dict[tuple[float, float], list[nn.Parameter]] = {
+        (share, decay): [] for share in (1.0, encoder) for decay in (weight_decay, 0.0)
+    }
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         plain = parameter.dim() < 2 or name.rsplit(".", 1)[-1] in UNDECAYED
-        (rest if plain else matrices).append(parameter)
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": rest, "weight_decay": 0.0},
+        share = encoder if name.startswith("encoder.") else 1.0
+        found[share, 0.0 if plain else weight_decay].append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "share": share}
+        for (share, decay), parameters in found.items()
+        if parameters
     ]
-    return [group for group in groups if group["params"]]
 
 
 def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
@@ -88,7 +99,7 @@ def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
     Raises:
         UsageError: nothing learns.
     """
-    groups = parameter_groups(model, options.weight_decay)
+    groups = parameter_groups(model, options.weight_decay, options.lr_encoder)
     checks.require(bool(groups), "the model", "have something that learns", "none")
     if options.method == "muon":
         spread = any(isinstance(p, DTensor) for group in groups for p in group["params"])

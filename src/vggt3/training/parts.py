@@ -1,8 +1,8 @@
 """Trained weights in small files: the trunk (all but the encoder) in pieces, and the adapter.
 
 What a run leaves behind and the next one starts from, in bf16, when one file may hold only a few
-megabytes. The encoder is a file of its own that training does not change; fixed buffers are drawn
-again by the layers that have them.
+megabytes. The encoder is a file of its own; where it learns it comes in pieces too, as int8, the
+way it ships. Fixed buffers are drawn again by the layers that have them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.model import weight_files, weights, weights_saving
+from vggt3.model import quantisation, weight_files, weights, weights_saving
 from vggt3.model.names import is_adapter
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training import freezing
 
 PIECE = 15 << 20
 """Most bytes of a file."""
+KINDS = ("trunk", "encoder")
+"""What comes in pieces."""
 SAVED = "saved"
 """Header key: equal in files that were written together. Each file is whole or not there, but a
 disk that fills up between two of them leaves files of two times."""
 
 
 def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Path]:
-    """Write ``trunk-1.safetensors``, … and ``adapter.safetensors`` into ``folder``.
+    """Write ``trunk-1.safetensors``, … and ``adapter.safetensors`` into ``folder``, and
+    ``encoder-1.safetensors``, … where the encoder learns.
 
     ``facts`` go into each file's header beside the preset and the backends. A file is complete
     or not there.
@@ -39,30 +42,35 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
     backends = [spec.name for spec in model.specs]
     header = {"preset": model.config.preset, "backends": json.dumps(backends), **facts}
     header[SAVED] = os.urandom(8).hex()
-    tensors = {
-        name: tensor.detach().to("cpu", torch.bfloat16, copy=True).contiguous()
-        for name, tensor in sorted(model.named_parameters())
-        if not name.startswith("encoder.")
-    }
+    known = dict(sorted(model.named_parameters()))
+    encoder = {name: known.pop(name) for name in [*known] if name.startswith("encoder.")}
+    tensors = {name: _stored(tensor) for name, tensor in known.items()}
     adapter = {name: tensor for name, tensor in tensors.items() if is_adapter(name)}
     trunk = {name: tensor for name, tensor in tensors.items() if name not in adapter}
+    learned = any(tensor.requires_grad for tensor in encoder.values())
+    packed = {name: t.cpu() for name, t in quantisation.pack(encoder if learned else {}).items()}
     files = {"adapter.safetensors": adapter}
-    for number, piece in enumerate(_pieces(trunk), 1):
-        files[f"trunk-{number}.safetensors"] = piece
-    written = []
+    for kind, content in (("trunk", trunk), ("encoder", packed)):
+        for number, piece in enumerate(_pieces(content), 1):
+            files[f"{kind}-{number}.safetensors"] = piece
     for name, content in files.items():
         weight_files.put(folder / name, content, header)
-        written.append(folder / name)
-    for stale in set(folder.glob("trunk-*.safetensors")) - set(written):
-        stale.unlink()
+    written = [folder / name for name in files]
+    for kind in KINDS:
+        for stale in set(folder.glob(f"{kind}-*.safetensors")) - set(written):
+            stale.unlink()
     return written
 
 
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.bfloat16, copy=True).contiguous()
+
+
 def _pieces(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    pieces: list[dict[str, Tensor]] = [{}]
+    pieces: list[dict[str, Tensor]] = []
     size = 0
     for name, tensor in tensors.items():
-        if size + tensor.nbytes > PIECE and pieces[-1]:
+        if not pieces or size + tensor.nbytes > PIECE:
             pieces.append({})
             size = 0
         pieces[-1][name] = tensor
@@ -74,7 +82,7 @@ def load_parts(model: VGGT3, folder: Path) -> None:
     """Start from what :func:`save_parts` wrote.
 
     An adapter of the model's own backends is taken as it is; a softmax adapter is what other
-    backends begin from.
+    backends begin from. An encoder that has learned is taken along.
 
     Raises:
         DataError: no parts there, of another preset, incomplete, not written together, or with
@@ -89,7 +97,9 @@ def load_parts(model: VGGT3, folder: Path) -> None:
         "a folder without them" if folder.is_dir() else "no folder",
         error=checks.DataError,
     )
-    tensors, header = _read([*files, adapter])
+    learned = sorted(folder.glob("encoder-*.safetensors"))
+    tensors, header = _read([*files, *learned, adapter])
+    tensors = quantisation.unpack(tensors)
     trunk = {name: tensor for name, tensor in tensors.items() if not is_adapter(name)}
     checks.require(
         header.get("preset") == model.config.preset,
@@ -101,7 +111,7 @@ def load_parts(model: VGGT3, folder: Path) -> None:
     wanted = {
         name
         for name, _ in model.named_parameters()
-        if not name.startswith("encoder.") and not is_adapter(name)
+        if not is_adapter(name) and (learned or not name.startswith("encoder."))
     }
     _place(model, trunk, wanted, folder)
     load_adapter(model, adapter)
@@ -159,7 +169,8 @@ def publish(
     """Write ``NAME.safetensors`` and ``NAME.BACKEND.safetensors`` beside the encoder's file.
 
     ``model`` is what :func:`load_encoder` and :func:`load_parts` made, ``record`` how it was
-    trained. A softmax adapter comes with its backbone; any other needs that backbone's file.
+    trained. A softmax adapter comes with its backbone, and with the encoder where that is not the
+    one that lies there; any other needs that backbone's file.
 
     Raises:
         DataError: an adapter for another backbone than the one that lies there.
@@ -167,6 +178,7 @@ def publish(
     backends = "+".join(dict.fromkeys(spec.name for spec in model.specs))
     main = encoder.parent / f"{name}.safetensors"
     if backends == "softmax":
+        _publish_encoder(model, encoder, record or {})
         backbone = weights_saving.save_backbone(main, model, encoder=encoder, record=record)
     else:
         backbone = weights.fingerprint(model.state_dict())
@@ -180,6 +192,14 @@ def publish(
         )
     adapter = encoder.parent / f"{name}.{backends}.safetensors"
     weights_saving.save_adapter(adapter, model, backbone=backbone, record=record)
+
+
+def _publish_encoder(model: VGGT3, file: Path, record: Mapping[str, str]) -> None:
+    """Write the encoder anew if it has learned, and give the model what is stored of it."""
+    own = {k: t for k, t in model.state_dict().items() if k.startswith("encoder.")}
+    if weights.fingerprint(own) != weights.fingerprint(weights.load_encoder(file)[1]):
+        weights_saving.save_encoder(file, own, model.config.encoder, record)
+        load_encoder(model, file)
 
 
 def _read(files: Iterable[Path]) -> tuple[dict[str, Tensor], dict[str, str]]:
