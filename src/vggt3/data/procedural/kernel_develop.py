@@ -28,7 +28,8 @@ def develop_tiles(
     columns: tl.constexpr, radius: tl.constexpr, tile: tl.constexpr,
 ):  # fmt: skip
     """Photos of all views, a program a tile."""
-    view, number = tl.program_id(0), tl.program_id(1)
+    # Thousands of views have more values than 32 bits count.
+    view, number = tl.program_id(0).to(tl.int64), tl.program_id(1)
     across = tl.cdiv(wide, tile)
     lane = tl.arange(0, tile * tile)
     column = (number % across) * tile + lane % tile
@@ -42,7 +43,7 @@ def develop_tiles(
         norm += 2.0 * weight(step * 1.0, sigma)
     x, y = 2.0 * column / (wide - 1) - 1.0, 2.0 * line / (high - 1) - 1.0
     light = 1.0 - tl.load(setting + VIGNETTE) * (x * x + y * y) / 2.0
-    start = tl.load(seeds + view // views).to(tl.int32) + (view % views) * 4099
+    start = tl.load(seeds + view // views).to(tl.int32) + (view % views).to(tl.int32) * 4099
     for channel in tl.static_range(3):
         plane = radiance + (3 * view + channel) * high * wide
         total = tl.zeros([tile * tile], tl.float32)
