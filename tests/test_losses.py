@@ -223,6 +223,26 @@ def test_targets_agree_with_the_pose_encoding() -> None:
     torch.testing.assert_close(found.pose[..., :3] * found.scale[:, None, None], expected[..., :3])
 
 
+def test_a_patch_gone_astray_has_no_normal_to_learn_from() -> None:
+    """Sides along one line, as bf16 makes them, of points far away: a finite, small gradient."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(9, 9, 3, generator=generator) + 1
+    valid = torch.ones(9, 9, dtype=torch.bool)
+    raw = (target.log1p() + 0.1 * torch.rand(9, 9, 3, generator=generator)).clone()
+    sane, _ = losses.normal_error(raw.expm1(), target, valid)
+    for size in (10.0, 20.0, 40.0, 80.0):  # e⁸⁰ squared is beyond fp32
+        lost = raw.clone()
+        lost[4, 4], lost[4, 5] = size, size
+        lost[5, 4] = torch.tensor([size, size, 0.9 * size])
+        lost.requires_grad_()
+        error, known = losses.normal_error(lost.sign() * lost.abs().expm1(), target, valid)
+        assert not known[4, 4] and not known[4, 3] and int(known.sum()) == 64 - 7
+        assert torch.equal(error[known], sane[known])
+        mean = losses.share_of_mean([(error, known)])
+        (gradient,) = torch.autograd.grad(mean, lost)
+        assert bool(gradient.isfinite().all()) and float(gradient.norm()) < 10, size
+
+
 def test_a_residual_beyond_the_tail_counts_by_its_logarithm() -> None:
     x = torch.tensor([-40.0, -1.0, 0.5, 2.0, 30.0], dtype=torch.float64, requires_grad=True)
     far = x.sign() * x.abs().expm1()

@@ -24,9 +24,14 @@ from vggt3.geometry.projection import unproject
 
 STAGE_DECAY = 0.6
 STRIDES = (1, 2, 4, 8)
-NORMAL_FLOOR = 0.01
+NORMAL_FLOOR = 0.03
 """Share of the true patch's area under which a predicted patch has no direction: bounds the
 gradient where a young model puts neighbours into one place."""
+ASTRAY = 10.0
+"""Times the true patch's sides beyond which a predicted one has no normal to learn from: with two
+sides along one line, as bf16 often makes them, its gradient grows with their square. Points of 10⁹
+had one of 10¹⁵, and clipping made the batch's step about them; the points' own term calls them
+back."""
 
 
 @dataclass(frozen=True)
@@ -203,20 +208,28 @@ def normal_error(
 ) -> tuple[Tensor, Tensor]:
     """1 − cos between normals of two point maps, and where it is known: [..., H−1, W−1].
 
-    A normal is the cross product of the steps to the right and to the lower neighbour.
+    A normal is the cross product of the steps to the right and to the lower neighbour. It is not
+    known where the predicted steps are beyond :data:`ASTRAY` times the true ones.
     """
-    ours, theirs = _normals(predicted), _normals(target)
-    area = theirs.square().sum(-1).clamp(min=torch.finfo(theirs.dtype).tiny ** 0.5)
-    length = (ours.square().sum(-1) + NORMAL_FLOOR**2 * area).sqrt()
-    known = valid[..., :-1, :-1] & valid[..., :-1, 1:] & valid[..., 1:, :-1]
-    return 1 - (ours * theirs).sum(-1) / (length * area.sqrt()), known
+    ours, theirs = _steps(predicted), _steps(target)
+    near = _size(ours).detach() <= ASTRAY**2 * _size(theirs)
+    ours = torch.where(near[..., None, None], ours, 0)
+    found, wanted = (torch.linalg.cross(x[..., 0, :], x[..., 1, :]) for x in (ours, theirs))
+    area = wanted.square().sum(-1).clamp(min=torch.finfo(wanted.dtype).tiny ** 0.5)
+    length = (found.square().sum(-1) + NORMAL_FLOOR**2 * area).sqrt()
+    known = valid[..., :-1, :-1] & valid[..., :-1, 1:] & valid[..., 1:, :-1] & near
+    return 1 - (found * wanted).sum(-1) / (length * area.sqrt()), known
 
 
-def _normals(points: Tensor) -> Tensor:
+def _steps(points: Tensor) -> Tensor:
+    """To the right and to the lower neighbour: [..., H−1, W−1, 2, 3]."""
     corner = points[..., :-1, :-1, :]
-    right = points[..., :-1, 1:, :] - corner
-    down = points[..., 1:, :-1, :] - corner
-    return torch.linalg.cross(right, down)
+    sides = points[..., :-1, 1:, :] - corner, points[..., 1:, :-1, :] - corner
+    return torch.stack(sides, dim=-2)
+
+
+def _size(steps: Tensor) -> Tensor:
+    return steps.square().sum(dim=(-2, -1))
 
 
 def share_of_mean(
