@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vggt3.checks import DataError
-from vggt3.model import quantisation, weights_saving
+from vggt3.model import quantisation, weight_files, weights_saving
 from vggt3.model.choice import ModelChoice
 from vggt3.model.config import SMALL, TINY
 from vggt3.model.names import is_adapter
@@ -72,7 +72,7 @@ def test_a_learned_encoder_is_published_with_its_backbone(tmp_path: Path) -> Non
         return encoder.read_bytes()
 
     own = {n: t for n, t in model.state_dict().items() if n.startswith("encoder.")}
-    weights_saving.save_encoder(encoder, own, TINY.encoder)
+    weights_saving.save_encoder(encoder, own, TINY.encoder, {"source": "a package"})
     save_parts(model, tmp_path / "parts", {})
     before = encoder.read_bytes()
     assert publish_trained("softmax") == before, "it has not learned"
@@ -82,6 +82,8 @@ def test_a_learned_encoder_is_published_with_its_backbone(tmp_path: Path) -> Non
     save_parts(model, tmp_path / "parts", {})
     after = publish_trained("softmax")
     assert after != before and publish_trained("softmax") == after
+    told = {"source": "a package", "seconds": "1"}
+    assert weight_files.read_header(encoder).record == told, "whose it was"
     publish_trained("ttt_shortconv")
     choice = ModelChoice(str(tmp_path / "m.safetensors"), attention="softmax")
     found = open_model(choice).model.encoder.patch.weight

@@ -195,10 +195,12 @@ def publish(
 
 
 def _publish_encoder(model: VGGT3, file: Path, record: Mapping[str, str]) -> None:
-    """Write the encoder anew if it has learned, and give the model what is stored of it."""
+    """Write the encoder anew if it has learned, and give the model what is stored of it; whose it
+    was before stays in its record."""
     own = {k: t for k, t in model.state_dict().items() if k.startswith("encoder.")}
     if weights.fingerprint(own) != weights.fingerprint(weights.load_encoder(file)[1]):
-        weights_saving.save_encoder(file, own, model.config.encoder, record)
+        whole = {**weight_files.read_header(file).record, **record}
+        weights_saving.save_encoder(file, own, model.config.encoder, whole)
         load_encoder(model, file)
 
 
