@@ -248,7 +248,7 @@ class Scene:
                 self.tokens[n] = x
             projection = self.kept[n]
             if projection is not None:
-                delta = self.conduct.run(block.attn.write, projection, state)
+                delta = self.conduct.run(_write_again, block, projection, state)
             else:
                 x, context = self.tokens[n] if x is None else x, self._context(layer, n)
                 given = (block, x, normed, context, state)
@@ -298,6 +298,11 @@ def _project_write(
     normed = block.norm1(x) if normed is None else normed
     projection = block.attn.project(normed, context)
     return projection, block.attn.write(projection, state)
+
+
+def _write_again(block: GlobalBlock, projection: Projection, state: State) -> Delta:
+    """A later sweep's; a function of this module, for those are compiled in training."""
+    return block.attn.write(projection, state)
 
 
 def _read(
