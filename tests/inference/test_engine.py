@@ -17,7 +17,6 @@ from vggt3.model.blocks import LayerScale
 from vggt3.model.choice import ModelChoice
 from vggt3.model.config import TINY
 from vggt3.model.opening import open_model
-from vggt3.model.precision import placed
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import Cameras, DenseView, Views
 
@@ -96,15 +95,13 @@ def test_cameras_count_pixels_from_the_corner_whatever_the_heads_do() -> None:
 
 @pytest.mark.parametrize("attention", ["softmax", "ttt_shortconv"])
 def test_the_weights_that_ship_read_alike_in_chunks(attention: str) -> None:
-    """fp32 to 1e-5; bf16 no further from fp32 than a whole scene in bf16 is, times 1.6 (on a CPU
-    with other bf16 products it was 1.43)."""
+    """fp32 to 1e-5, bf16 to a step of its numbers."""
     model = open_model(ModelChoice(attention=attention)).model
     generator = torch.Generator().manual_seed(3)
     views = Views.from_tensor(torch.rand(4, 3, 70, 84, generator=generator))
     with torch.no_grad():
         exact = model(views).dense[0].depth[0]
-        half = placed(model, torch.device("cpu"), torch.bfloat16)(views).dense[0].depth[0]
-    for precision, allowed in (("fp32", 1e-5), ("bf16", 1.6 * relative(half.float(), exact))):
+    for precision, allowed in (("fp32", 1e-5), ("bf16", 4e-3)):
         kept = Kept()
         Engine(model, RunOptions("cpu", precision, chunk=3)).run(views, kept)
         found = torch.stack([kept.views[n].depth for n in range(4)])
