@@ -1,4 +1,5 @@
-"""Where a training step's milliseconds go, on one GPU: ``python experiments/step_parts.py OUT``.
+"""Where a training step's milliseconds go, on one GPU: ``python experiments/step_parts.py OUT``
+(an adapter's: ``--learns adapter --attention ttt_shortconv --option sweeps=2 --teacher``).
 
 The legs' own step (experiments/gpu_leg.sh): small, softmax, 32 scenes of 8 photos of 168×168,
 compiled, bf16. Its parts are recorded (CUDA graphs) and replayed one by one, forwards alone and
@@ -9,6 +10,8 @@ OUT/kernels-*.txt.
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from vggt3.data.procedural.look import Look
+from vggt3.losses import LossWeights
 from vggt3.training.curriculum import RecipeScenes, Steps, parse_recipes
 from vggt3.training.data import Batches
 from vggt3.training.module import LearningOptions, Training
@@ -26,6 +30,7 @@ from vggt3.training.optimizer import OptimizerOptions
 from vggt3.training.recording import Recorder
 from vggt3.training.rendering import Renderer
 from vggt3.training.run import make_model
+from vggt3.training.teacher import Teacher
 from vggt3.types import Views
 
 TEXTURES = Path(".carry/textures")
@@ -184,6 +189,25 @@ def moved(module: Training) -> float:
     return spent
 
 
+def training(told: argparse.Namespace) -> Training:
+    """The module of a leg, as the options have it."""
+    backbone = WEIGHTS / "small.safetensors"
+    options = {name: json.loads(value) for name, value in (x.split("=") for x in told.option)}
+    model = make_model("small", told.attention, options, None, backbone).to("cuda")
+    teacher = Teacher(make_model("small", "softmax", start=backbone)) if told.teacher else None
+    learning = LearningOptions(
+        train=told.learns,
+        dense_every=told.dense_every,
+        compile=True,
+        teacher=10.0 if told.teacher else 0.0,
+    )
+    weights = LossWeights(normals=0.1, dropped=0.0, tail=10.0, sky=0.2)
+    module = Training(model, learning, OptimizerOptions(method="muon"), weights, teacher)
+    if teacher is not None:
+        teacher.settle(torch.device("cuda"))
+    return module
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -191,13 +215,15 @@ def main() -> None:
     parser.add_argument("--recipe", default="8@168x168*32")
     parser.add_argument("--learns", default="all")
     parser.add_argument("--dense-every", type=int, default=2)
+    parser.add_argument("--attention", default="softmax")
+    parser.add_argument("--option", action="append", default=[], help="such as sweeps=2")
+    parser.add_argument("--teacher", action="store_true")
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    model = make_model("small", "softmax", None, None, WEIGHTS / "small.safetensors").to("cuda")
-    learning = LearningOptions(train=told.learns, dense_every=told.dense_every, compile=True)
-    module = Training(model, learning, OptimizerOptions(method="muon"))
+    module = training(told)
+    model = module.model
     module.to("cuda").train()
     for head in (model.depth_head, model.point_head):
         head.to(memory_format=torch.channels_last)
@@ -214,7 +240,9 @@ def main() -> None:
         for name, runs in parts(module, batch).items():
             spent = [timed(recorded(run)) for run in runs]
             print(f"{name}: " + ", ".join(f"{ms:.2f}" for ms in spent) + " ms", flush=True)
-        print(f"step: {whole(module, batch, told.out, told.learns):.2f} ms", flush=True)
+        name = "-".join([told.learns, told.attention, *told.option])
+        spent = whole(module, batch, told.out, re.sub("[^a-z0-9]+", "-", name))
+        print(f"step: {spent:.2f} ms", flush=True)
     moved(module)
 
 

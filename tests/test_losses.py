@@ -243,6 +243,28 @@ def test_a_patch_gone_astray_has_no_normal_to_learn_from() -> None:
         assert bool(gradient.isfinite().all()) and float(gradient.norm()) < 10, size
 
 
+def test_confidence_costs_where_there_is_nothing() -> None:
+    """By its logarithm, alike for depth and points, and nowhere else."""
+    generator = torch.Generator().manual_seed(0)
+    valid = torch.rand(1, 2, 6, 8, generator=generator) > 0.4
+    depth, points = torch.ones(1, 2, 6, 8), torch.ones(1, 2, 6, 8, 3)
+    target = losses.Targets(
+        pose=torch.zeros(1, 2, 9), depth=depth, points=points, valid=valid, scale=torch.ones(1)
+    )
+    sure = [(torch.rand(1, 2, 6, 8, generator=generator) + 1).requires_grad_() for _ in range(2)]
+    weights = LossWeights(sky=0.3)
+    terms = losses.dense_terms(depth, sure[0], points, sure[1], target, weights)
+    wanted = sum(s[~valid].log().sum() for s in sure) / valid.numel()
+    torch.testing.assert_close(terms["sky"], wanted)
+    for gradient, s in zip(torch.autograd.grad(terms["sky"], sure), sure, strict=True):
+        torch.testing.assert_close(gradient, torch.where(valid, 0, 1 / s) / valid.numel())
+    rest = {name: term for name, term in terms.items() if name != "sky"}
+    torch.testing.assert_close(
+        losses.total(terms, weights), losses.total(rest, weights) + 0.3 * terms["sky"]
+    )
+    assert "sky" not in losses.dense_terms(depth, sure[0], points, sure[1], target, LossWeights())
+
+
 def test_a_residual_beyond_the_tail_counts_by_its_logarithm() -> None:
     x = torch.tensor([-40.0, -1.0, 0.5, 2.0, 30.0], dtype=torch.float64, requires_grad=True)
     far = x.sign() * x.abs().expm1()

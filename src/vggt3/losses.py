@@ -59,6 +59,10 @@ class LossWeights:
     their logarithm, so that no pixel's gradient grows with its prediction's exponential; 0 is
     never. Not in the paper."""
 
+    sky: float = 0.0
+    """Logarithm of both confidences where the truth has no depth, so that a cloud can leave skies
+    out; only for scenes whose every surface has depth, as drawn ones have. Not in the paper."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
@@ -269,6 +273,10 @@ def dense_terms(
         terms["depth_gradient"] = 2 * torch.stack(means).mean()
     if weights.normals:
         terms["normals"] = share_of_mean([normal_error(points, target.points, known)], world)
+    if weights.sky:
+        sure = depth_confidence.log() + points_confidence.log()
+        all_of_them = torch.ones_like(known)
+        terms["sky"] = share_of_mean([(torch.where(known, 0, sure), all_of_them)], world)
     return terms
 
 
@@ -284,12 +292,14 @@ def camera_term(
 
 
 def total(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """The weighted sum of ``camera``, ``depth``, ``depth_gradient``, ``points``, ``normals``."""
+    """The weighted sum of ``camera``, ``depth``, ``depth_gradient``, ``points``, ``normals``,
+    ``sky``."""
     factors = {
         "camera": weights.camera,
         "depth": weights.depth,
         "depth_gradient": weights.depth * weights.depth_gradient,
         "points": weights.points,
         "normals": weights.points * weights.normals,
+        "sky": weights.sky,
     }
     return torch.stack([factors[name] * term for name, term in terms.items()]).sum()

@@ -86,6 +86,10 @@ def test_a_mixture_as_typed(root: Path, tmp_path: Path) -> None:
             ],
             "to hold out with 5 views",
         ),
+        (
+            ["--data", "sevenscenes", "--data.root", "ROOT", "--loss.sky", "0.1"],
+            "--loss.sky must be 0 where data sets are read",
+        ),
         (["--data.covisibility", "1"], "--data.covisibility must be at least 0 and below 1"),
     ],
 )

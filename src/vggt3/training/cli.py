@@ -143,6 +143,8 @@ class FitCLI(LightningCLI):
         self.model = self._module(learning)
         read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
         if read is not None:
+            told = "be 0 where data sets are read: what has no depth there may be a surface"
+            checks.require(given.loss.sky == 0, "--loss.sky", told, given.loss.sky)
             both = f"{self.scenes.recipe},{self.scenes.counts().val_recipe}"
             for line in read.check(parse_recipes(both), note):
                 note(line)
