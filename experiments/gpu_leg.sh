@@ -29,14 +29,14 @@ look=(--fov-deg '[35,90]' --clutter '[0,8]' --thin '[0,6]' --repeated 0.15 --wea
 [ "${LOOK:-photographs}" = photographs ] || look=()
 options=("${look[@]}" --method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --sky 0.2 --dense-every 2 --minutes 1.5
   --every 100 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
-  --recipes "${RECIPES:-8@168x168*36:4,24@168x168*12:1,48@168x168*6:1,8@168x224*27:1,8@224x168*27:1}")
+  --recipes "${RECIPES:-8@168x168*36:4,24@168x168*12:1,48@168x168*6:1,8@154x224*28:1,8@224x168*27:1}")
 # Batches of as many pictures of one size share most of what is compiled.
 [ -d .carry/textures ] && options+=(--textures .carry/textures)
 case $leg in
   go_on) place=backbone options+=(--train encoder --lr 6e-4 --warmup 100 --decay 0) ;;
   finish) place=backbone options+=(--train encoder --lr 6e-4 --warmup 100 --decay 0.45) ;;
   adapter) place=adapter
-    options+=(--recipes "${RECIPES:-8@168x168*36:4,48@168x168*6:2,8@168x224*27:1}" --train adapter --attention ttt_shortconv --attention.sweeps 2 --teacher 10 --lr 2e-3 --warmup 50
+    options+=(--recipes "${RECIPES:-8@168x168*36:4,48@168x168*6:2,8@154x224*28:1}" --train adapter --attention ttt_shortconv --attention.sweeps 2 --teacher 10 --lr 2e-3 --warmup 50
       --decay 0.7 --adapter "$(first "$legs/adapter/adapter.safetensors" \
         .carry/adapter.safetensors $shipped/small.ttt_shortconv.safetensors)") ;;
   *) echo "no such leg: $leg" >&2; exit 2 ;;
