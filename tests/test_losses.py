@@ -223,6 +223,18 @@ def test_targets_agree_with_the_pose_encoding() -> None:
     torch.testing.assert_close(found.pose[..., :3] * found.scale[:, None, None], expected[..., :3])
 
 
+def test_a_patch_without_area_has_hardly_a_normal() -> None:
+    """Of the true direction, with t of the true area: 1 − t/√(t² + 0.03²)."""
+    target = torch.zeros(2, 2, 3)
+    target[0, 1, 0] = target[1, 0, 1] = 1.0
+    valid = torch.ones(2, 2, dtype=torch.bool)
+    for share in (1.0, 0.03, 0.001):
+        predicted = target * torch.tensor([share, 1.0, 1.0])
+        error, _ = losses.normal_error(predicted, target, valid)
+        wanted = 1 - share / (share**2 + 0.03**2) ** 0.5
+        assert float(error) == pytest.approx(wanted, abs=1e-6), share
+
+
 def test_a_patch_gone_astray_has_no_normal_to_learn_from() -> None:
     """Sides along one line, as bf16 makes them, of points far away: a finite, small gradient."""
     generator = torch.Generator().manual_seed(0)

@@ -302,19 +302,3 @@ def test_out_of_memory_twice_says_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine.model, "read", lambda *_: Failing(None, 0)(None, group))
     with pytest.raises(checks.PlanError, match=r"one view at a time; give less --memory$"):
         run(engine, views)
-
-
-def test_convolutions_of_fp32_maps_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CUDA device torch would use TF32 for them; what a caller allows is its own again."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    engine, allowed = engine_of("softmax", 2), []
-    dense = engine.model.dense
-
-    def watched(*given: object) -> object:
-        allowed.append(torch.backends.cudnn.allow_tf32)
-        return dense(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(engine.model, "dense", watched)
-    run(engine, Views.from_list(photos()[:3]))
-    assert allowed and not any(allowed)
-    assert torch.backends.cudnn.allow_tf32

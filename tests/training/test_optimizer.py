@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from vggt3.checks import UsageError
+from vggt3.checks import DataError, UsageError
 from vggt3.model.config import TINY
 from vggt3.model.vggt3 import VGGT3
+from vggt3.training import freezing
 from vggt3.training.muon import Muon, MuonAndAdamW
 from vggt3.training.optimizer import OptimizerOptions, build, parameter_groups
 
@@ -142,9 +143,16 @@ def test_the_encoder_takes_a_share_of_the_rate(method: str) -> None:
     for name, share in shares.items():
         assert share == (0.25 if name.startswith("encoder.") else 1.0), name
     assert made.param_groups[0]["share"] == 1.0, "whose learning rate is reported"
-    again = build(model, OptimizerOptions(method=method, lr_encoder=0.25))
-    again.load_state_dict(made.state_dict())
-    assert [g["share"] for g in again.param_groups] == [g["share"] for g in made.param_groups]
+    state = made.state_dict()
+    for share in (0.5, 1.0):  # the options', whatever was saved
+        for group in state["param_groups"]:
+            group.pop("share", None)
+        again = build(model, OptimizerOptions(method=method, lr_encoder=share))
+        again.load_state_dict(state)
+        assert sorted({g["share"] for g in again.param_groups}) == sorted({share, 1.0})
+    freezing.freeze(model, "all")
+    with pytest.raises(DataError, match=r"optimizer's state must be of \d groups, got \d"):
+        build(model, OptimizerOptions(method=method)).load_state_dict(state)
 
 
 @pytest.mark.parametrize("method", ["adamw", "muon"])
@@ -186,10 +194,14 @@ def test_an_unknown_method_is_named() -> None:
 def test_tokens_and_norms_are_not_decayed() -> None:
     model = VGGT3.build(TINY, "softmax")
     names = {id(p): n for n, p in model.named_parameters()}
-    decayed, rest = parameter_groups(model, 0.05)
-    assert all(p.dim() >= 2 for p in decayed["params"])
-    assert "aggregator.camera_token" in {names[id(p)] for p in rest["params"]}
-    assert len(decayed["params"]) + len(rest["params"]) == len(names)
+    decayed: list[torch.Tensor] = []
+    rest: list[torch.Tensor] = []
+    for group in parameter_groups(model, 0.05):
+        (decayed if group["weight_decay"] else rest).extend(group["params"])
+    assert all(p.dim() >= 2 for p in decayed)
+    tokens = {"aggregator.camera_token", "encoder.class_token", "encoder.registers"}
+    assert tokens <= {names[id(p)] for p in rest}
+    assert len(decayed) + len(rest) == len(names)
 
 
 def test_the_learning_rate_rises_and_falls() -> None:

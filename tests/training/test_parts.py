@@ -18,9 +18,26 @@ from vggt3.training import freezing, parts
 from vggt3.training.parts import load_encoder, load_parts, publish, save_parts
 
 
+def model_of(encoder: Path) -> VGGT3:
+    made = VGGT3.build(TINY, "softmax")
+    load_encoder(made, encoder)
+    return made
+
+
+def tiny(backend: str = "softmax") -> VGGT3:
+    """A model of random weights on the one encoder."""
+    made = VGGT3.build(TINY, backend)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in made.encoder.parameters():
+            parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+    freezing.freeze(made, "all")
+    return made
+
+
 def test_they_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "PIECE", 1 << 20)
-    model, other = VGGT3.build(TINY, "softmax"), VGGT3.build(TINY, "softmax")
+    model, other = tiny(), tiny()
     written = save_parts(model, tmp_path, {"step": "7"})
     assert len(written) > 2 and all(file.stat().st_size < 1.2 * (1 << 20) for file in written)
     load_parts(other, tmp_path)
@@ -31,8 +48,7 @@ def test_they_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_fewer_pieces_leave_no_stale_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = VGGT3.build(TINY, "softmax")
-    freezing.freeze(model, "all")
+    model = tiny()
     monkeypatch.setattr(parts, "PIECE", 1 << 20)
     save_parts(model, tmp_path, {})
     monkeypatch.undo()
@@ -45,7 +61,7 @@ def test_fewer_pieces_leave_no_stale_ones(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_an_encoder_that_has_learned_comes_along(tmp_path: Path) -> None:
-    model, other = VGGT3.build(TINY, "softmax"), VGGT3.build(TINY, "softmax")
+    model, other = tiny(), tiny()
     freezing.freeze(model, "encoder")
     save_parts(model, tmp_path, {})
     load_parts(other, tmp_path)
@@ -62,10 +78,10 @@ def test_an_encoder_that_has_learned_comes_along(tmp_path: Path) -> None:
 def test_a_learned_encoder_is_published_with_its_backbone(tmp_path: Path) -> None:
     """Its file is written anew, once; an adapter on it finds it there."""
     (tmp_path / "parts").mkdir()
-    encoder, model = tmp_path / "e.safetensors", VGGT3.build(TINY, "softmax")
+    encoder, model = tmp_path / "e.safetensors", tiny()
 
     def publish_trained(backend: str) -> bytes:
-        made = VGGT3.build(TINY, backend)
+        made = tiny(backend)
         load_encoder(made, encoder)
         load_parts(made, tmp_path / "parts")
         publish(made, encoder, "m", {"seconds": "1"})
@@ -73,6 +89,7 @@ def test_a_learned_encoder_is_published_with_its_backbone(tmp_path: Path) -> Non
 
     own = {n: t for n, t in model.state_dict().items() if n.startswith("encoder.")}
     weights_saving.save_encoder(encoder, own, TINY.encoder, {"source": "a package"})
+    load_encoder(model, encoder)
     save_parts(model, tmp_path / "parts", {})
     before = encoder.read_bytes()
     assert publish_trained("softmax") == before, "it has not learned"
@@ -88,12 +105,33 @@ def test_a_learned_encoder_is_published_with_its_backbone(tmp_path: Path) -> Non
     choice = ModelChoice(str(tmp_path / "m.safetensors"), attention="softmax")
     found = open_model(choice).model.encoder.patch.weight
     assert (found - model.encoder.patch.weight).abs().max() < 2e-3
+    weights_saving.save_backbone(tmp_path / "n.safetensors", model_of(encoder), encoder=encoder)
+    with torch.no_grad():
+        model.encoder.patch.weight += 0.1
+    save_parts(model, tmp_path / "parts", {})
+    with pytest.raises(DataError, match=r"part of m\.safetensors alone.*got n\.safetensors"):
+        publish_trained("softmax")
+
+
+def test_a_trunk_is_not_put_onto_another_encoder(tmp_path: Path) -> None:
+    """A leg that freezes what an earlier one has moved writes no encoder: the next must have it."""
+    model, other = tiny(), tiny()
+    freezing.freeze(model, "encoder")
+    with torch.no_grad():
+        model.encoder.patch.weight += 0.1
+    save_parts(model, tmp_path / "first", {})
+    load_parts(other, tmp_path / "first")
+    freezing.freeze(other, "all")
+    save_parts(other, tmp_path / "then", {})
+    load_parts(other, tmp_path / "then")
+    with pytest.raises(DataError, match="then must stand on the model's encoder, or bring its own"):
+        load_parts(tiny(), tmp_path / "then")
 
 
 def test_parts_of_two_times_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up between two files leaves each of them whole."""
     monkeypatch.setattr(parts, "PIECE", 1 << 20)
-    model = VGGT3.build(TINY, "softmax")
+    model = tiny()
     last = save_parts(model, tmp_path / "first", {})[-1]
     save_parts(model, tmp_path / "then", {})
     last.replace(tmp_path / "then" / last.name)
@@ -102,22 +140,22 @@ def test_parts_of_two_times_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_another_backend_begins_from_softmax(tmp_path: Path) -> None:
-    model, other = VGGT3.build(TINY, "softmax"), VGGT3.build(TINY, "ttt_shortconv")
+    model, other = tiny(), tiny("ttt_shortconv")
     save_parts(model, tmp_path, {})
     load_parts(other, tmp_path)
     key = "aggregator.global_blocks.2.attn.qkv.weight"
     assert torch.equal(other.state_dict()[key], model.state_dict()[key].bfloat16().float())
     buffer = "aggregator.global_blocks.2.attn.w0"
-    fresh = VGGT3.build(TINY, "ttt_shortconv").state_dict()[buffer]
+    fresh = tiny("ttt_shortconv").state_dict()[buffer]
     assert torch.equal(other.state_dict()[buffer], fresh), "a fixed start is never rounded"
     save_parts(other, tmp_path, {})
     with pytest.raises(DataError, match="adapter of linear, or of softmax"):
-        load_parts(VGGT3.build(TINY, "linear"), tmp_path)
-    load_parts(VGGT3.build(TINY, "ttt_shortconv"), tmp_path)
+        load_parts(tiny("linear"), tmp_path)
+    load_parts(tiny("ttt_shortconv"), tmp_path)
 
 
 def test_what_cannot_be_started_from_is_named(tmp_path: Path) -> None:
-    model = VGGT3.build(TINY, "softmax")
+    model = tiny()
     with pytest.raises(DataError, match="no folder"):
         load_parts(model, tmp_path / "nowhere")
     save_parts(model, tmp_path, {})

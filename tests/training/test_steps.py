@@ -55,6 +55,18 @@ def test_frozen_tensors_stay_as_they_are(scene: SceneBatch, backend: str, part: 
             assert parameters[name].grad is None
 
 
+def test_the_encoder_moves_by_its_share_of_the_rate(scene: SceneBatch) -> None:
+    options = OptimizerOptions(lr=1e-2, lr_encoder=0.0, warmup=0)
+    module = Training(VGGT3.build(TINY, "softmax"), LearningOptions(train="encoder"), options)
+    before = {name: t.clone() for name, t in module.model.named_parameters()}
+    fit(module, scene, 2)
+    for name, tensor in module.model.named_parameters():
+        still = name.startswith("encoder.")
+        assert torch.equal(before[name], tensor) == still, name
+        if still and tensor.numel():
+            assert tensor.grad is not None and bool(tensor.grad.any()), "it could have moved"
+
+
 def test_what_is_frozen_stays_in_evaluation_mode() -> None:
     module = Training(VGGT3.build(TINY, "ttt_mlp"), LearningOptions(train="adapter"))
     module.train()

@@ -30,7 +30,7 @@ from vggt3.inference.measure import Sizes
 from vggt3.inference.options import RunOptions, Wishes
 from vggt3.inference.plan import HEADS_AT_ONCE, Plan, make_plans, neediest
 from vggt3.inference.shelf import Copies, HostMemory, HostShelf
-from vggt3.model.precision import placed, whole_convolutions
+from vggt3.model.precision import placed
 from vggt3.model.scene import Conduct, Memory, Observer, Trunk
 from vggt3.model.vggt3 import VGGT3, DenseMaps, Projected
 from vggt3.types import PATCH, Cameras, DenseView, ViewGroup, Views
@@ -233,7 +233,6 @@ class Engine:
         note = f"out of memory with {chunk} views at a time; done again with {halved.chunk}"
         return replace(outcome, notes=(note,))
 
-    @whole_convolutions()
     def _run(
         self,
         views: Views,

@@ -29,7 +29,6 @@ from vggt3.inference.scene_engine import SceneEngine
 from vggt3.inference.scene_memory import SceneMemory
 from vggt3.inference.taking import Taken, take
 from vggt3.io.sources import Source
-from vggt3.model.precision import whole_convolutions
 from vggt3.model.scene import Conduct, Observer, Trunk, whole
 from vggt3.model.vggt3 import VGGT3
 from vggt3.types import PATCH, Cameras, DenseView, ViewGroup, Views
@@ -219,7 +218,6 @@ class Localizer:
         return turn, turn * row
 
     @torch.inference_mode()
-    @whole_convolutions()
     def _ask(self, group: ViewGroup) -> _Asked:
         """Start a chunk: nothing here waits for the device, but where it is recorded."""
         count = len(group.ids)

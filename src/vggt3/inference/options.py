@@ -37,7 +37,8 @@ class RunOptions:
     device: str = "auto"
     """cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one."""
     precision: str = "auto"
-    """fp32, or bf16 (parameters and products); auto is bf16 on CUDA, else fp32."""
+    """fp32, or bf16 (parameters and products); auto is bf16 on CUDA, else fp32. On CUDA PyTorch
+    rounds the operands of fp32 convolutions to TF32, unless told not to (torch.backends.cudnn)."""
     memory: str | int = "auto"
     """Bytes that the plan may use on the device, such as 20G; auto is a fixed share of all.
     Each process's, where several share a scene."""

@@ -9,8 +9,6 @@ output is an exponent. Fast weights' start is fp32 as well.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,20 +17,6 @@ from vggt3.model.vggt3 import VGGT3
 
 LAST = ("depth_head.output3.", "point_head.output3.")
 """The dense heads' last 1×1, fp32 whatever the products are."""
-
-
-@contextmanager
-def whole_convolutions() -> Iterator[None]:
-    """Convolutions of fp32 maps keep their 24 bits on a CUDA device, as matrix products do.
-
-    By PyTorch's default they are rounded to TF32's 11 there: maps were 1.5e-3 off.
-    """
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def kept_wide(model: VGGT3) -> set[str]:

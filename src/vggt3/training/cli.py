@@ -144,7 +144,8 @@ class FitCLI(LightningCLI):
         read = read_sets(self.scenes.mixture(), self.scenes.covisibility, self.scenes.cache)
         if read is not None:
             told = "be 0 where data sets are read: what has no depth there may be a surface"
-            checks.require(given.loss.sky == 0, "--loss.sky", told, given.loss.sky)
+            fit = given.loss.sky == 0 or self.command != "fit"
+            checks.require(fit, "--loss.sky", told, given.loss.sky)
             both = f"{self.scenes.recipe},{self.scenes.counts().val_recipe}"
             for line in read.check(parse_recipes(both), note):
                 note(line)
@@ -166,6 +167,9 @@ class FitCLI(LightningCLI):
         for name, idle, wanted, got in (
             ("--train_all", given.train_all and given.learning.train == "encoder",
              "stand without --learning.train encoder, which is more", "both"),
+            ("--optimizer.lr_encoder", given.learning.train != "encoder"
+             and given.optimizer.lr_encoder != OptimizerOptions.lr_encoder,
+             "stand beside --learning.train encoder", given.optimizer.lr_encoder),
             ("--trainer.gradient_clip_val", trainer.gradient_clip_val is not None,
              "be left out: --optimizer.clip is the longest gradient", trainer.gradient_clip_val),
             ("--trainer.gradient_clip_algorithm", trainer.gradient_clip_algorithm is not None,

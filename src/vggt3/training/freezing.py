@@ -26,7 +26,8 @@ def freeze(model: VGGT3, part: str) -> None:
     """Let ``part`` (one of :data:`PARTS`) learn and freeze the rest."""
     checks.choose("--learning.train", part, PARTS)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(learns(name, part))
+        # What has no numbers has nothing to learn, and cannot be spread over processes (FSDP).
+        parameter.requires_grad_(learns(name, part) and parameter.numel() > 0)
 
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:

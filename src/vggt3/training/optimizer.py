@@ -13,7 +13,9 @@ from torch.distributed.tensor import DTensor
 from vggt3 import checks
 from vggt3.training.muon import MuonAndAdamW
 
-UNDECAYED = ("camera_token", "register_token", "empty_pose", "class_token", "position")
+UNDECAYED = (
+    "camera_token", "register_token", "empty_pose", "class_token", "registers", "position",
+)  # fmt: skip
 """Learned tokens, which like norms, biases and scales are no matrices to be kept small."""
 
 METHODS = ("adamw", "muon")
@@ -29,7 +31,7 @@ class OptimizerOptions:
     """Highest learning rate."""
     lr_encoder: float = 0.1
     """Learning rate of the encoder, where it learns, as a share of the others': it was trained
-    before, on photographs, and is to be bent, not replaced."""
+    before, on photographs, and is to be bent, not replaced (1 for one of random numbers)."""
     lr_last: float = 0.02
     """Learning rate at the end, as a share of the highest."""
     decay: float = 1.0
@@ -76,18 +78,20 @@ def parameter_groups(
     Each group's ``share`` is that of the learning rate which it takes: ``encoder`` of the
     encoder's, 1 of all others, which stand first.
     """
-    found: dict[tuple[float, float], list[nn.Parameter]] = {
-        (share, decay): [] for share in (1.0, encoder) for decay in (weight_decay, 0.0)
+    found: dict[tuple[bool, bool], list[nn.Parameter]] = {
+        (of_encoder, plain): [] for of_encoder in (False, True) for plain in (False, True)
     }
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        plain = parameter.dim() < 2 or name.rsplit(".", 1)[-1] in UNDECAYED
-        share = encoder if name.startswith("encoder.") else 1.0
-        found[share, 0.0 if plain else weight_decay].append(parameter)
+        if parameter.requires_grad:
+            plain = parameter.dim() < 2 or name.rsplit(".", 1)[-1] in UNDECAYED
+            found[name.startswith("encoder."), plain].append(parameter)
     return [
-        {"params": parameters, "weight_decay": decay, "share": share}
-        for (share, decay), parameters in found.items()
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if plain else weight_decay,
+            "share": encoder if of_encoder else 1.0,
+        }
+        for (of_encoder, plain), parameters in found.items()
         if parameters
     ]
 
@@ -113,13 +117,16 @@ def build(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
 
 
 def _staying(made: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Whether steps are fused is said by where the weights lie, not by a state that is loaded."""
+    """Whether steps are fused is said by where the weights lie, and a group's share of the rate by
+    the options, not by a state that is loaded."""
 
     def keep(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         groups = [dict(saved) for saved in state["param_groups"]]
-        for group, own in zip(groups, optimizer.param_groups, strict=False):
-            if "fused" in own:
-                group["fused"] = own["fused"]
+        told, wanted = "the optimizer's state", len(optimizer.param_groups)
+        fit = len(groups) == wanted
+        checks.require(fit, told, f"be of {wanted} groups", len(groups), error=checks.DataError)
+        for group, own in zip(groups, optimizer.param_groups, strict=True):
+            group |= {name: own[name] for name in ("fused", "share") if name in own}
         return {**state, "param_groups": groups}
 
     made.register_load_state_dict_pre_hook(keep)

@@ -29,6 +29,8 @@ KINDS = ("trunk", "encoder")
 SAVED = "saved"
 """Header key: equal in files that were written together. Each file is whole or not there, but a
 disk that fills up between two of them leaves files of two times."""
+ENCODER = "encoder"
+"""Header key: fingerprint of the encoder that the trunk stands on."""
 
 
 def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Path]:
@@ -49,6 +51,7 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
     trunk = {name: tensor for name, tensor in tensors.items() if name not in adapter}
     learned = any(tensor.requires_grad for tensor in encoder.values())
     packed = {name: t.cpu() for name, t in quantisation.pack(encoder if learned else {}).items()}
+    header[ENCODER] = weights.fingerprint(quantisation.unpack(packed) if learned else encoder)
     files = {"adapter.safetensors": adapter}
     for kind, content in (("trunk", trunk), ("encoder", packed)):
         for number, piece in enumerate(_pieces(content), 1):
@@ -85,8 +88,8 @@ def load_parts(model: VGGT3, folder: Path) -> None:
     backends begin from. An encoder that has learned is taken along.
 
     Raises:
-        DataError: no parts there, of another preset, incomplete, not written together, or with
-            an adapter of another backend.
+        DataError: no parts there, of another preset, incomplete, not written together, with
+            an adapter of another backend, or on another encoder than the model's.
     """
     files = sorted(folder.glob("trunk-*.safetensors"))
     adapter = folder / "adapter.safetensors"
@@ -114,6 +117,14 @@ def load_parts(model: VGGT3, folder: Path) -> None:
         if not is_adapter(name) and (learned or not name.startswith("encoder."))
     }
     _place(model, trunk, wanted, folder)
+    own = {n: p for n, p in model.named_parameters() if n.startswith("encoder.")}
+    checks.require(
+        header.get(ENCODER) in (None, weights.fingerprint(own)),
+        str(folder),
+        "stand on the model's encoder, or bring its own (encoder-*.safetensors)",
+        "a trunk that was trained on another",
+        error=checks.DataError,
+    )
     load_adapter(model, adapter)
 
 
@@ -178,7 +189,7 @@ def publish(
     backends = "+".join(dict.fromkeys(spec.name for spec in model.specs))
     main = encoder.parent / f"{name}.safetensors"
     if backends == "softmax":
-        _publish_encoder(model, encoder, record or {})
+        _publish_encoder(model, encoder, main, record or {})
         backbone = weights_saving.save_backbone(main, model, encoder=encoder, record=record)
     else:
         backbone = weights.fingerprint(model.state_dict())
@@ -194,11 +205,18 @@ def publish(
     weights_saving.save_adapter(adapter, model, backbone=backbone, record=record)
 
 
-def _publish_encoder(model: VGGT3, file: Path, record: Mapping[str, str]) -> None:
-    """Write the encoder anew if it has learned, and give the model what is stored of it; whose it
-    was before stays in its record."""
+def _publish_encoder(model: VGGT3, file: Path, main: Path, record: Mapping[str, str]) -> None:
+    """Write the encoder anew if it has learned, unless other backbones than ``main`` have it, and
+    give the model what is stored of it; whose it was before stays in its record."""
     own = {k: t for k, t in model.state_dict().items() if k.startswith("encoder.")}
     if weights.fingerprint(own) != weights.fingerprint(weights.load_encoder(file)[1]):
+        others = [
+            path.name
+            for path in sorted(file.parent.glob("*.safetensors"))
+            if path != main and file.name in [p.file for p in weight_files.read_header(path).parts]
+        ]
+        wanted, got = f"be part of {main.name} alone, since it has learned", ", ".join(others)
+        checks.require(not others, str(file), wanted, got, error=checks.DataError)
         whole = {**weight_files.read_header(file).record, **record}
         weights_saving.save_encoder(file, own, model.config.encoder, whole)
         load_encoder(model, file)
