@@ -2,7 +2,7 @@
 # Trains on a bare GPU machine with PyTorch: wheels from .whl, no network.
 #   OUT=folder bash experiments/gpu_train.sh [options of experiments/train_small.py]
 # Without torch.compile: COMPILE= bash …. Everything is written under $OUT, each file below 16 MiB:
-# trunk-*.safetensors, adapter.safetensors, log.txt, profile.txt.
+# trunk-*.safetensors, encoder-*.safetensors where it learns, adapter.safetensors, log.txt, profile.txt.
 set -o pipefail
 SITE=${SITE:-/tmp/site}
 if [ -d .whl ] && [ ! -d "$SITE" ]; then

@@ -2,9 +2,10 @@
 
 python experiments/publish_small.py FOLDER BACKEND [KEY=VALUE ...]
 
-Softmax comes first, for it brings the backbone; a folder with an adapter alone is of the backbone
-that ships. KEY=VALUE (commit, device, seconds, …) join the
-run's last lines of scores and counts in the files' training record.
+Softmax comes first, for it brings the backbone, and the encoder anew where that has learned
+(encoder-*.safetensors); a folder with an adapter alone is of the backbone that ships. KEY=VALUE
+(commit, device, seconds, …) join the run's last lines of scores and counts in the files' training
+record.
 """
 
 from __future__ import annotations

@@ -117,6 +117,14 @@ def test_two_processes_equal_one(
     assert fit(pair, *WORDS, *more) == 0, "one process goes on from two"
 
 
+def test_an_encoder_learns_spread_over_two(tmp_path: Path, cheap: None) -> None:
+    """It has a parameter without numbers where it has no registers."""
+    pair, alone, learns = tmp_path / "pair", tmp_path / "alone", ["--learning.train", "encoder"]
+    together(2, fit_both, pair, [*FSDP, *learns])
+    assert fit(alone, *WORDS, *TWICE, *learns) == 0
+    check_same(alone, pair)
+
+
 def gradients(module: Fitting, scene: SceneBatch) -> dict[str, torch.Tensor]:
     module.train()
     _, loss = module.loss(scene, *module.predict_batch(scene))

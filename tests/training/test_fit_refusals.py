@@ -53,6 +53,7 @@ def told(capsys: pytest.CaptureFixture[str], output: Path, *words: str, code: in
         (["--trainer.gradient_clip_val", "1"], "must be left out: --optimizer.clip is the longest"),
         (["--trainer.gradient_clip_algorithm", "value"], "must be left out: norms are clipped"),
         (["--train-all", "--learning.train", "encoder"], "stand without --learning.train encoder"),
+        (["--optimizer.lr_encoder", "0.5"], "must stand beside --learning.train encoder, got 0.5"),
         (["--tensorboard", "--trainer.logger", "false"], "must stand without --trainer.logger"),
         (["--learning.dense_every", "0"], "--learning.dense_every must be at least 1, got 0"),
         (["--optimizer.betas", "[0.9,1.5]"], "--optimizer.betas must be at least 0 and below 1"),
