@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from event_timing import milliseconds
 from torch import Tensor
 
 from vggt3.attention import fast_weights
@@ -67,19 +68,6 @@ SIZES = (
     Size("small, 24 views", 1, 3, 24, 261),
     Size("small, 32 scenes of 8", 32, 3, 8, 149),
 )
-
-
-def milliseconds(step: Callable[[], object], runs: int = 9) -> float:
-    """Median of timed runs after three to warm up."""
-    times = []
-    for _ in range(runs + 3):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        step()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return sorted(times[3:])[runs // 2]
 
 
 def matmul_rate() -> float:

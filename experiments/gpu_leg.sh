@@ -3,9 +3,10 @@
 # of its GPUs:
 #   OUT=folder bash experiments/gpu_leg.sh go_on|finish|adapter SECONDS SEED [options of train_small.py]
 # go_on and finish move everything, the encoder at a tenth of the rate (which stays up, or falls);
-# adapter fits ttt_shortconv to what they left, with softmax as its teacher. A leg goes on from what an earlier one left in
-# /tmp/legs (calls that follow within 30 s find the machine as it was, with its compiled graphs),
-# else in .carry/start, else from what ships. SECONDS: at least 60 less than the call may take.
+# adapter fits ttt_shortconv to what they left, with softmax as its teacher. A leg goes on from what
+# an earlier one left in /tmp/legs (calls that follow within 30 s find the machine as it was, with its
+# compiled graphs), else in .carry/start, else from what ships. SECONDS: at least 60 less than the
+# call may take. Batches of as many pictures of one size share most of what is compiled.
 leg=$1 seconds=$2 seed=$3
 shift 3
 began=$SECONDS
@@ -30,7 +31,6 @@ look=(--fov-deg '[35,90]' --clutter '[0,8]' --thin '[0,6]' --repeated 0.15 --wea
 options=("${look[@]}" --method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --sky 0.2 --dense-every 2 --minutes 1.5
   --every 100 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
   --recipes "${RECIPES:-8@168x168*36:4,24@168x168*12:1,48@168x168*6:1,8@154x224*28:1,8@224x168*27:1}")
-# Batches of as many pictures of one size share most of what is compiled.
 [ -d .carry/textures ] && options+=(--textures .carry/textures)
 case $leg in
   go_on) place=backbone options+=(--train encoder --lr 6e-4 --warmup 100 --decay 0) ;;

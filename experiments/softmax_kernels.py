@@ -5,24 +5,14 @@ python experiments/softmax_kernels.py
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from event_timing import milliseconds
 
 from vggt3.attention.kernels.softmax import KERNELS, ORDER, Call, attend_reference
 
 VIEWS, TOKENS, HEADS, WIDTH = 16, 1041, 16, 64
-
-
-def milliseconds(kernel: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> float:
-    """Median of 10 timed runs after 3 to warm up."""
-    times = []
-    for _ in range(13):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        KERNELS[kernel].run(q, k, v, None)
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return sorted(times[3:])[5]
 
 
 def main() -> None:
@@ -44,7 +34,7 @@ def main() -> None:
             print(f"{name}: failed, {type(error).__name__}: {str(error).splitlines()[0][:200]}")
             continue
         error = float((found - exact).norm() / exact.norm())
-        spent = milliseconds(name, q, k, v)
+        spent = milliseconds(partial(kernel.run, q, k, v, None))
         print(f"{name}: error {error:.1e}, {spent:.3f} ms, {work / spent / 1e9:.0f} TFLOP/s")
 
 

@@ -15,10 +15,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from event_timing import milliseconds
 from torch import Tensor
 
 from vggt3.data.procedural.look import Look
@@ -41,22 +43,9 @@ LOOK = Look(
 )  # fmt: skip
 """As the legs' scenes are."""
 WEIGHTS = Path("src/vggt3/weights")
-ROUNDS = 30
-
-
-def timed(run: Callable[[], Any], rounds: int = ROUNDS) -> float:
-    """Milliseconds of one call, the median of several."""
-    for _ in range(3):
-        run()
-    found = []
-    for _ in range(rounds):
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        run()
-        last.record()
-        torch.cuda.synchronize()
-        found.append(first.elapsed_time(last))
-    return sorted(found)[len(found) // 2]
+ROUNDS = 31
+NAMES = ("depth", "depth_confidence", "points", "points_confidence")
+"""Of the dense heads' maps."""
 
 
 def recorded(run: Callable[[], Any]) -> Callable[[], Any]:
@@ -115,16 +104,13 @@ def parts(module: Training, batch: Any) -> dict[str, tuple[Callable[[], Any], ..
 
     def dense() -> list[Tensor]:
         found = model.dense(tuple(given), group)
-        return [found.depth, found.depth_confidence, found.points, found.points_confidence]
+        return [getattr(found, name) for name in NAMES]
+
+    leaves = [getattr(maps, name).detach().requires_grad_() for name in NAMES]
+    given_maps = replace(maps, **dict(zip(NAMES, leaves, strict=True)))
 
     def judge() -> list[Tensor]:
-        leaves = replace(maps, **{n: getattr(maps, n).detach().requires_grad_() for n in NAMES})
-        return [module.loss(batch, [s.detach() for s in stages], leaves, shown)[1]]
-
-    def graded() -> None:
-        leaves = replace(maps, **{n: getattr(maps, n).detach().requires_grad_() for n in NAMES})
-        loss = module.loss(batch, [s.detach() for s in stages], leaves, shown)[1]
-        torch.autograd.grad(loss, [getattr(leaves, n) for n in NAMES])
+        return [module.loss(batch, stages, given_maps, shown)[1]]
 
     learns = next(model.encoder.parameters()).requires_grad
     return {
@@ -132,11 +118,16 @@ def parts(module: Training, batch: Any) -> dict[str, tuple[Callable[[], Any], ..
         "frame and global blocks": (read, differentiated(module, read, [])),
         "camera head": (camera, differentiated(module, camera, [tokens])),
         "dense heads": (dense, differentiated(module, dense, given)),
-        "losses": (judge, graded),
+        "losses": (judge, lambda: torch.autograd.grad(judge(), leaves)),
     }
 
 
-NAMES = ("depth", "depth_confidence", "points", "points_confidence")
+def kernels(run: Callable[[], Any]) -> list[Any]:
+    """What a call launches on the device, as the profiler saw it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        run()
+        torch.cuda.synchronize()
+    return [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
 
 
 def whole(module: Training, batch: Any, out: Path, name: str) -> float:
@@ -148,16 +139,11 @@ def whole(module: Training, batch: Any, out: Path, name: str) -> float:
     def step() -> None:
         recorder.step(batch, shown)
 
-    spent = timed(step)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        for _ in range(3):
-            step()
-        torch.cuda.synchronize()
+    spent = milliseconds(step, ROUNDS)
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
-    for event in profile.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA:
-            sums[event.name][0] += event.device_time / 3000
-            sums[event.name][1] += 1 / 3
+    for event in kernels(step):
+        sums[event.name][0] += event.device_time / 1000
+        sums[event.name][1] += 1
     lines = [
         f"{ms:8.3f} ms {count:6.0f} times  {kernel[:180]}"
         for kernel, (ms, count) in sorted(sums.items(), key=lambda pair: -pair[1][0])
@@ -179,13 +165,10 @@ def moved(module: Training) -> float:
         torch.nn.utils.clip_grad_norm_(moving, 1.0)
         optimizer.step()
 
-    spent = timed(step)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        step()
-        torch.cuda.synchronize()
-    on_gpu = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
-    kernels = sum(e.device_time for e in on_gpu) / 1000
-    print(f"optimizer: {spent:.2f} ms, of which {kernels:.2f} ms are {len(on_gpu)} kernels")
+    spent = milliseconds(step, ROUNDS)
+    launched = kernels(step)
+    busy = sum(event.device_time for event in launched) / 1000
+    print(f"optimizer: {spent:.2f} ms, of which {busy:.2f} ms are {len(launched)} kernels")
     return spent
 
 
@@ -193,7 +176,7 @@ def training(told: argparse.Namespace) -> Training:
     """The module of a leg, as the options have it."""
     backbone = WEIGHTS / "small.safetensors"
     options = {name: json.loads(value) for name, value in (x.split("=") for x in told.option)}
-    model = make_model("small", told.attention, options, None, backbone).to("cuda")
+    model = make_model("small", told.attention, options, None, backbone)
     teacher = Teacher(make_model("small", "softmax", start=backbone)) if told.teacher else None
     learning = LearningOptions(
         train=told.learns,
@@ -234,11 +217,11 @@ def main() -> None:
     drawn = next(iter(Batches(steps, RecipeScenes(recipes, config, 5))))
     for samples in (4, 1):
         renderer = Renderer(torch.device("cuda"), bank, samples)
-        print(f"rendering, {samples} rays a pixel: {timed(lambda: renderer(drawn), 10):.2f} ms")  # noqa: B023
+        print(f"rendering, {samples} rays a pixel: {milliseconds(partial(renderer, drawn)):.2f} ms")
     batch = Renderer(torch.device("cuda"), bank, 4)(drawn)
     with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
         for name, runs in parts(module, batch).items():
-            spent = [timed(recorded(run)) for run in runs]
+            spent = [milliseconds(recorded(run), ROUNDS) for run in runs]
             print(f"{name}: " + ", ".join(f"{ms:.2f}" for ms in spent) + " ms", flush=True)
         name = "-".join([told.learns, told.attention, *told.option])
         spent = whole(module, batch, told.out, re.sub("[^a-z0-9]+", "-", name))

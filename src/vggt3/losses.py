@@ -58,7 +58,6 @@ class LossWeights:
     """Residuals of depth and points beyond this, in the scene's mean point distance, count by
     their logarithm, so that no pixel's gradient grows with its prediction's exponential; 0 is
     never. Not in the paper."""
-
     sky: float = 0.0
     """Logarithm of both confidences where the truth has no depth, so that a cloud can leave skies
     out; only for scenes whose every surface has depth, as drawn ones have. Not in the paper."""

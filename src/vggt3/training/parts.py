@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from vggt3 import checks
 from vggt3.model import quantisation, weight_files, weights, weights_saving
@@ -44,9 +44,12 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
     backends = [spec.name for spec in model.specs]
     header = {"preset": model.config.preset, "backends": json.dumps(backends), **facts}
     header[SAVED] = os.urandom(8).hex()
-    known = dict(sorted(model.named_parameters()))
-    encoder = {name: known.pop(name) for name in [*known] if name.startswith("encoder.")}
-    tensors = {name: _stored(tensor) for name, tensor in known.items()}
+    encoder = _encoder(model)
+    tensors = {
+        name: _stored(tensor)
+        for name, tensor in sorted(model.named_parameters())
+        if name not in encoder
+    }
     adapter = {name: tensor for name, tensor in tensors.items() if is_adapter(name)}
     trunk = {name: tensor for name, tensor in tensors.items() if name not in adapter}
     learned = any(tensor.requires_grad for tensor in encoder.values())
@@ -63,6 +66,11 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
         for stale in set(folder.glob(f"{kind}-*.safetensors")) - set(written):
             stale.unlink()
     return written
+
+
+def _encoder(model: VGGT3) -> dict[str, nn.Parameter]:
+    """The encoder's part of a model, which has no buffers there, by its full names."""
+    return {f"encoder.{name}": p for name, p in sorted(model.encoder.named_parameters())}
 
 
 def _stored(tensor: Tensor) -> Tensor:
@@ -117,9 +125,8 @@ def load_parts(model: VGGT3, folder: Path) -> None:
         if not is_adapter(name) and (learned or not name.startswith("encoder."))
     }
     _place(model, trunk, wanted, folder)
-    own = {n: p for n, p in model.named_parameters() if n.startswith("encoder.")}
     checks.require(
-        header.get(ENCODER) in (None, weights.fingerprint(own)),
+        header.get(ENCODER) in (None, weights.fingerprint(_encoder(model))),
         str(folder),
         "stand on the model's encoder, or bring its own (encoder-*.safetensors)",
         "a trunk that was trained on another",
@@ -208,8 +215,8 @@ def publish(
 def _publish_encoder(model: VGGT3, file: Path, main: Path, record: Mapping[str, str]) -> None:
     """Write the encoder anew if it has learned, unless other backbones than ``main`` have it, and
     give the model what is stored of it; whose it was before stays in its record."""
-    own = {k: t for k, t in model.state_dict().items() if k.startswith("encoder.")}
-    if weights.fingerprint(own) != weights.fingerprint(weights.load_encoder(file)[1]):
+    own, before = _encoder(model), weight_files.read_header(file)
+    if weights.fingerprint(own) != before.fingerprint:
         others = [
             path.name
             for path in sorted(file.parent.glob("*.safetensors"))
@@ -217,8 +224,7 @@ def _publish_encoder(model: VGGT3, file: Path, main: Path, record: Mapping[str, 
         ]
         wanted, got = f"be part of {main.name} alone, since it has learned", ", ".join(others)
         checks.require(not others, str(file), wanted, got, error=checks.DataError)
-        whole = {**weight_files.read_header(file).record, **record}
-        weights_saving.save_encoder(file, own, model.config.encoder, whole)
+        weights_saving.save_encoder(file, own, model.config.encoder, {**before.record, **record})
         load_encoder(model, file)
 
 
