@@ -13,6 +13,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from safetensors import safe_open
+
 from vggt3.training.parts import load_encoder, load_parts, publish
 from vggt3.training.run import make_model
 
@@ -37,7 +39,10 @@ def main(folder: str, backend: str, *told: str) -> None:
         load_parts(model, Path(folder))
     else:
         adapter = Path(folder) / "adapter.safetensors"
-        model = make_model("small", backend, None, None, BACKBONE, adapter)
+        with safe_open(adapter, "pt") as opened:  # fixed fast weights are drawn, not stored
+            learned = any(name.endswith(".w0") for name in opened.keys())  # noqa: SIM118
+        options = {"initial": "learned"} if learned else None
+        model = make_model("small", backend, options, None, BACKBONE, adapter)
     publish(model, ENCODER, "small", record_of(Path(folder), list(told)))
 
 

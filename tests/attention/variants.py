@@ -23,10 +23,12 @@ OPTIONS: dict[str, list[dict[str, object]]] = {
         {"sweeps": 3, "newton_schulz": 0},
         {"rates": "fixed"},
         {"gate": True},
+        {"sweeps": 2, "initial": "learned"},
     ],
     "ttt_shortconv": [
         {},
         {"sweeps": 3},
+        {"initial": "learned"},
         {"sweeps": 1, "kernel_size": 5},
         {"kernel_size": 1},
         {"convolved": "qk"},

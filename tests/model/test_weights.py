@@ -94,6 +94,21 @@ def test_a_start_from_a_seed_is_not_stored(tmp_path: Path) -> None:
     assert torch.equal(load_model(backbone, adapter).aggregator.block(1).attn.w0, drawn)  # type: ignore[arg-type]
 
 
+def test_a_start_that_has_learned_is_stored(tmp_path: Path) -> None:
+    model = random_model(TINY, "ttt_shortconv", {"initial": "learned", "hidden": 2}, 5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith((".w0", ".w1", ".w2")):
+                parameter.mul_(1.5)
+    backbone, adapter = tmp_path / "tiny.safetensors", tmp_path / "tiny.ttt_shortconv.safetensors"
+    save_backbone(backbone, model, dtype=None)
+    save_adapter(adapter, model, dtype=None)
+    found = load_model(backbone, adapter)
+    assert same(found, model) and found.specs == model.specs
+    with pytest.raises(checks.UsageError, match="attention.initial must be what tiny.ttt"):
+        choose(tmp_path, attention_options={"initial": "fixed"})
+
+
 def test_another_random_stream_is_noticed(folder: Path, tmp_path: Path) -> None:
     path = copy_of(folder, tmp_path) / "tiny.ttt_shortconv.safetensors"
 

@@ -191,8 +191,8 @@ def test_an_unknown_method_is_named() -> None:
         OptimizerOptions(method="moon")
 
 
-def test_tokens_and_norms_are_not_decayed() -> None:
-    model = VGGT3.build(TINY, "softmax")
+def test_tokens_norms_and_fast_weights_are_not_decayed() -> None:
+    model = VGGT3.build(TINY, "ttt_mlp", initial="learned")
     names = {id(p): n for n, p in model.named_parameters()}
     decayed: list[torch.Tensor] = []
     rest: list[torch.Tensor] = []
@@ -201,6 +201,7 @@ def test_tokens_and_norms_are_not_decayed() -> None:
     assert all(p.dim() >= 2 for p in decayed)
     tokens = {"aggregator.camera_token", "encoder.class_token", "encoder.registers"}
     assert tokens <= {names[id(p)] for p in rest}
+    assert "aggregator.global_blocks.0.attn.w1" in {names[id(p)] for p in rest}
     assert len(decayed) + len(rest) == len(names)
 
 

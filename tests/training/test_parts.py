@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from vggt3.checks import DataError
 from vggt3.model import quantisation, weight_files, weights_saving
@@ -152,6 +153,26 @@ def test_another_backend_begins_from_softmax(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="adapter of linear, or of softmax"):
         load_parts(tiny("linear"), tmp_path)
     load_parts(tiny("ttt_shortconv"), tmp_path)
+
+
+def test_fast_weights_that_learn_begin_where_fixed_ones_are(tmp_path: Path) -> None:
+    (tmp_path / "fixed").mkdir()
+    fixed = VGGT3.build(TINY, "ttt_shortconv")
+    save_parts(fixed, tmp_path / "fixed", {})
+    learned = VGGT3.build(TINY, "ttt_shortconv", initial="learned")
+    parts.load_adapter(learned, tmp_path / "fixed" / "adapter.safetensors")
+    for name, tensor in fixed.state_dict().items():
+        if is_adapter(name):
+            assert torch.equal(tensor.bfloat16(), learned.state_dict()[name].bfloat16()), name
+    starts = [n for n, _ in learned.named_parameters() if n.endswith((".w0", ".w1", ".w2"))]
+    with torch.no_grad():
+        for name in starts:
+            learned.get_parameter(name).mul_(1.5)
+    save_parts(learned, tmp_path, {})
+    with safe_open(tmp_path / "adapter.safetensors", "pt") as opened:
+        assert len(starts) == 3 * TINY.layers and set(starts) <= set(opened.keys())
+    with pytest.raises(DataError, match="hold the .* tensors of this model and no other"):
+        parts.load_adapter(fixed, tmp_path / "adapter.safetensors")
 
 
 def test_what_cannot_be_started_from_is_named(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from vggt3.attention.memory import Delta, State
 
 BASE_RATE = 0.01
 INVERSE_SOFTPLUS = math.log(math.expm1(BASE_RATE))
+START = ("w0", "w1", "w2")
+"""Names of what the fast weights begin as: buffers, or parameters where they learn."""
 OPEN = 1.2784645427610738
 """Where SiLU is 1: a gate that starts there lets everything pass."""
 
@@ -61,6 +63,7 @@ class TTTMLP(Backend):
         hidden: int = 4,
         newton_schulz: int = 5,
         seed: int = 0,
+        initial: str = "fixed",
         fast_kernel: str = "auto",
         rates: str = "learned",
         gate: bool = False,
@@ -71,7 +74,8 @@ class TTTMLP(Backend):
             sweeps: times every view is written; auto is 1 in training, else min(2 + V//1000, 4).
             hidden: hidden width of the MLP in head widths.
             newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
-            seed: of the fixed random start of the fast weights; layers differ.
+            seed: of the random start of the fast weights; layers differ.
+            initial: fixed (the paper's: the start is never trained), or learned from there on.
             fast_kernel: torch, triton, or auto.
             rates: learned (predicted from each token), or fixed: 0.01 for all.
             gate: multiply what is read by SiLU(Linear(token)), as ZipMap does.
@@ -89,6 +93,7 @@ class TTTMLP(Backend):
         )
         checks.choose("--attention.fast_kernel", fast_kernel, [*kernels.NAMES, "auto"])
         checks.choose("--attention.rates", rates, ("learned", "fixed"))
+        checks.choose("--attention.initial", initial, ("fixed", "learned"))
         self.sweeps, self.newton_schulz, self.fast_kernel = sweeps, newton_schulz, fast_kernel
         head_width = width // heads
         self.rates = nn.Linear(width, 3 * heads) if rates == "learned" else None
@@ -98,13 +103,15 @@ class TTTMLP(Backend):
                 nn.init.zeros_(linear.weight)
                 nn.init.constant_(linear.bias, bias)
         generator = torch.Generator().manual_seed(seed * 1009 + layer)
-        w0, w1, w2 = draw_start(heads, head_width, hidden * head_width, generator)
         self.w0: Tensor
         self.w1: Tensor
         self.w2: Tensor
-        self.register_buffer("w0", w0)
-        self.register_buffer("w1", w1)
-        self.register_buffer("w2", w2)
+        start = draw_start(heads, head_width, hidden * head_width, generator)
+        for name, matrices in zip(START, start, strict=True):
+            if initial == "learned":
+                self.register_parameter(name, nn.Parameter(matrices))
+            else:
+                self.register_buffer(name, matrices)
 
     def begin(
         self, views: int, batch: int, device: torch.device, plan: State | None = None

@@ -35,6 +35,7 @@ class TTTShortConv(TTTMLP):
         hidden: int = 4,
         newton_schulz: int = 5,
         seed: int = 0,
+        initial: str = "fixed",
         fast_kernel: str = "auto",
         rates: str = "learned",
         gate: bool = False,
@@ -47,7 +48,8 @@ class TTTShortConv(TTTMLP):
             sweeps: times every view is written; auto is 1 in training, else min(2 + V//1000, 4).
             hidden: hidden width of the MLP in head widths.
             newton_schulz: steps of the orthogonalising iteration on each sweep's gradient.
-            seed: of the fixed random start of the fast weights; layers differ.
+            seed: of the random start of the fast weights; layers differ.
+            initial: fixed (the paper's: the start is never trained), or learned from there on.
             fast_kernel: torch, triton, or auto.
             rates: learned (predicted from each token), or fixed: 0.01 for all.
             gate: multiply what is read by SiLU(Linear(token)), as ZipMap does.
@@ -62,6 +64,7 @@ class TTTShortConv(TTTMLP):
             hidden=hidden,
             newton_schulz=newton_schulz,
             seed=seed,
+            initial=initial,
             fast_kernel=fast_kernel,
             rates=rates,
             gate=gate,

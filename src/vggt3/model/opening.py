@@ -328,5 +328,5 @@ def same_tensors(a: LayerSpec, b: LayerSpec, width: int, heads: int) -> bool:
     shapes = [{k: t.shape for k, t in x.state_dict().items()} for x in (first, second)]
     if shapes[0] != shapes[1]:
         return False
-    other = fixed_buffers(second)
-    return all(torch.equal(t, other[k]) for k, t in fixed_buffers(first).items())
+    fixed, other = fixed_buffers(first), fixed_buffers(second)
+    return fixed.keys() == other.keys() and all(torch.equal(t, other[k]) for k, t in fixed.items())

@@ -15,8 +15,10 @@ from vggt3.training.muon import MuonAndAdamW
 
 UNDECAYED = (
     "camera_token", "register_token", "empty_pose", "class_token", "registers", "position",
+    "w0", "w1", "w2",
 )  # fmt: skip
-"""Learned tokens, which like norms, biases and scales are no matrices to be kept small."""
+"""Learned tokens, which like norms, biases and scales are no matrices to be kept small; and what
+fast weights begin as, whose columns' lengths say how far a write takes them."""
 
 METHODS = ("adamw", "muon")
 

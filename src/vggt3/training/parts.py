@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vggt3 import checks
+from vggt3.attention.ttt_mlp import START
 from vggt3.model import quantisation, weight_files, weights, weights_saving
 from vggt3.model.names import is_adapter
 from vggt3.model.vggt3 import VGGT3
@@ -138,7 +139,7 @@ def load_parts(model: VGGT3, folder: Path) -> None:
 def load_adapter(model: VGGT3, adapter: Path) -> None:
     """Start from an adapter, whatever backbone it was made for: one that :func:`save_parts` wrote
     or a published one; of the model's own backends as it is, of softmax as what other backends
-    begin from.
+    begin from. Fast weights that are to learn begin as drawn where the adapter has none.
 
     Raises:
         DataError: no adapter there, incomplete, or of another backend.
@@ -152,7 +153,9 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
         stored = [layer.spec.name for layer in published.header.layers]
     backends = [spec.name for spec in model.specs]
     if stored == backends:
-        _place(model, known, {n for n, _ in model.named_parameters() if is_adapter(n)}, adapter)
+        own = {name for name, _ in model.named_parameters() if is_adapter(name)}
+        drawn = {name for name in own - set(known) if name.rsplit(".", 1)[-1] in START}
+        _place(model, known, own - drawn, adapter)
         return
     checks.require(
         set(stored) == {"softmax"},

@@ -146,7 +146,7 @@ def test_the_papers_ablation(tmp_path: Path) -> None:
     """The file that ships: every row can be, and each adapter is small enough to be carried."""
     ablation = settings.read(ROOT / "experiments" / "ablation.yaml")
     whole = work(ablation, tmp_path / "out")
-    assert len(whole.units) == 21 and len(ablation.rows) == 24
+    assert len(whole.units) == 22 and len(ablation.rows) == 25
     assert ablation.exam.scenes == {"v8": 64, "v24": 64, "v100": 16, "v300": 8}
     shared = next(unit for unit in whole.units if unit.fit.row.name == "ttt_shortconv")
     assert [row.name for _, row in shared.rows] == [
