@@ -51,11 +51,10 @@ class Heard:
             self.given.append((tokens.float(), context))
             return project(tokens, context)
 
-        def hear_finish(x: Tensor, mixed: Tensor) -> Tensor:
+        def hear_finish(x: Tensor, mixed: Tensor, *then: Any) -> Any:
             self.before.append(x.float())
             self.added.append(block.ls1(mixed).float())
-            out: Tensor = finish(x, mixed)
-            return out
+            return finish(x, mixed, *then)
 
         block.attn.project, block.finish = hear_project, hear_finish
 

@@ -201,6 +201,7 @@ def main() -> None:
     parser.add_argument("--attention", default="softmax")
     parser.add_argument("--option", action="append", default=[], help="such as sweeps=2")
     parser.add_argument("--teacher", action="store_true")
+    parser.add_argument("--whole", action="store_true", help="of the whole step alone")
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = True
@@ -220,7 +221,7 @@ def main() -> None:
         print(f"rendering, {samples} rays a pixel: {milliseconds(partial(renderer, drawn)):.2f} ms")
     batch = Renderer(torch.device("cuda"), bank, 4)(drawn)
     with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-        for name, runs in parts(module, batch).items():
+        for name, runs in ({} if told.whole else parts(module, batch)).items():
             spent = [milliseconds(recorded(run), ROUNDS) for run in runs]
             print(f"{name}: " + ", ".join(f"{ms:.2f}" for ms in spent) + " ms", flush=True)
         name = "-".join([told.learns, told.attention, *told.option])
