@@ -105,7 +105,7 @@ def test_a_start_that_has_learned_is_stored(tmp_path: Path) -> None:
     save_adapter(adapter, model, dtype=None)
     found = load_model(backbone, adapter)
     assert same(found, model) and found.specs == model.specs
-    with pytest.raises(checks.UsageError, match="attention.initial must be what tiny.ttt"):
+    with pytest.raises(checks.UsageError, match=r"attention.initial must be what tiny.ttt"):
         choose(tmp_path, attention_options={"initial": "fixed"})
 
 

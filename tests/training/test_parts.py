@@ -171,7 +171,7 @@ def test_fast_weights_that_learn_begin_where_fixed_ones_are(tmp_path: Path) -> N
     save_parts(learned, tmp_path, {})
     with safe_open(tmp_path / "adapter.safetensors", "pt") as opened:
         assert len(starts) == 3 * TINY.layers and set(starts) <= set(opened.keys())
-    with pytest.raises(DataError, match="hold the .* tensors of this model and no other"):
+    with pytest.raises(DataError, match=r"hold the .* tensors of this model and no other"):
         parts.load_adapter(fixed, tmp_path / "adapter.safetensors")
 
 
