@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,37 +25,52 @@ def traced(function: Any = None, **options: Any) -> Any:
 COMPILE = torch.compile
 
 
-def graphs(backend: str, monkeypatch: pytest.MonkeyPatch, **options: Any) -> int:
-    """How many a step is, none of which breaks."""
+@pytest.fixture(autouse=True)
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch, "compile", traced)
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
     torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
     compiling.compiled.cache_clear()
-    try:
-        torch.manual_seed(0)
-        model = VGGT3.build(TINY, backend, **options)
-        module = Training(model, LearningOptions(compile=True)).train()
-        scene = smooth_scene()
-        found = module.terms(scene)["loss"]
-        counters = torch._dynamo.utils.counters
-        assert not counters["graph_break"]
-        with compiling.uncompiled():
-            assert torch.equal(found, module.terms(scene)["loss"])
-        return int(counters["stats"]["unique_graphs"])
-    finally:
-        compiling.compiled.cache_clear()
-        torch._dynamo.reset()
+
+
+def graphs(backend: str, **options: Any) -> int:
+    """How many a step compiles, none of which breaks."""
+    torch._dynamo.utils.counters.clear()
+    torch.manual_seed(0)
+    model = VGGT3.build(TINY, backend, **options)
+    module = Training(model, LearningOptions(compile=True)).train()
+    scene = smooth_scene()
+    found = module.terms(scene)["loss"]
+    counters = torch._dynamo.utils.counters
+    assert not counters["graph_break"]
+    with compiling.uncompiled():
+        assert torch.equal(found, module.terms(scene)["loss"])
+    return int(counters["stats"]["unique_graphs"])
 
 
 @pytest.mark.parametrize("backend", ["softmax", "ttt_shortconv"])
-def test_no_graph_breaks_and_equal_layers_share_theirs(
-    backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert graphs(backend, monkeypatch) <= 12
+def test_no_graph_breaks_and_equal_layers_share_theirs(backend: str) -> None:
+    assert 0 < graphs(backend) <= 12
 
 
-def test_later_sweeps_are_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_sweeps_are_compiled_too() -> None:
     """The second has a write of its own, which a third shares; each has its settling, for the
     number of a sweep is a constant."""
-    one, two, three = (graphs("ttt_mlp", monkeypatch, sweeps=n) for n in (1, 2, 3))
-    assert (two, three) == (one + 2, one + 3)
+    one = graphs("ttt_mlp", sweeps=1)
+    _forget()
+    two = graphs("ttt_mlp", sweeps=2)
+    _forget()
+    assert (two, graphs("ttt_mlp", sweeps=3)) == (one + 2, one + 3)
+
+
+def test_another_model_compiles_only_what_is_new_in_it() -> None:
+    """So that a row of an ablation begins in a fraction of the first one's time."""
+    first = graphs("ttt_shortconv")
+    assert graphs("ttt_shortconv") == 0
+    assert 0 < graphs("ttt_shortconv", gate=True) <= first // 2
+    assert 0 < graphs("softmax") <= first // 2

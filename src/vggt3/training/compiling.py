@@ -17,14 +17,20 @@ import torch
 from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3
 
-GRAPHS_A_FUNCTION = 64
-"""Compilations of one function before torch gives up on it: layers × shapes of a curriculum."""
+GRAPHS_A_FUNCTION = 256
+"""Compilations of one function before torch gives up on it: shapes of a curriculum × backends and
+options of an ablation."""
+
+
+def _allow() -> None:
+    torch._dynamo.config.recompile_limit = GRAPHS_A_FUNCTION
+    torch._dynamo.config.accumulated_recompile_limit = 4 * GRAPHS_A_FUNCTION
 
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` compiled for the exact shapes it meets."""
-    torch._dynamo.config.recompile_limit = GRAPHS_A_FUNCTION
+    _allow()
     made: Callable[..., Any] = torch.compile(function, dynamic=False)
     return made
 
@@ -41,7 +47,7 @@ class CompiledConduct(Conduct):
 
 def compile_parts(model: VGGT3) -> None:
     """Compile the model's parts in place. Under :func:`uncompiled` they run as written."""
-    torch._dynamo.config.recompile_limit = GRAPHS_A_FUNCTION
+    _allow()
     # Graphs as small as ours are not split for DDP's sake, and one process's serve all.
     torch._dynamo.config.optimize_ddp = False
     for block in (*model.encoder.blocks, *model.aggregator.frame_blocks):

@@ -21,7 +21,6 @@ from vggt3.model import weights_saving
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import LoadedModel, start_model
 from vggt3.model.weight_files import read_header
-from vggt3.training import compiling
 from vggt3.training.ablation.keys import spelled
 from vggt3.training.ablation.settings import Ablation, RowSettings, TrainingSettings
 from vggt3.training.callbacks import Deadline
@@ -145,7 +144,8 @@ def _trainer(
 
 class _as_before:
     """A training sets what makes its steps fast for the whole process: the exam that follows
-    must not depend on whether there was one."""
+    must not depend on whether there was one. What is compiled stays: most of the next row's graphs
+    are the same."""
 
     def __enter__(self) -> None:
         self.matmul = torch.get_float32_matmul_precision()
@@ -154,8 +154,6 @@ class _as_before:
     def __exit__(self, *error: object) -> None:
         torch.set_float32_matmul_precision(self.matmul)
         torch.backends.cudnn.benchmark = self.benchmark
-        compiling.compiled.cache_clear()
-        torch.compiler.reset()  # the next row's graphs are others
 
 
 def _told(

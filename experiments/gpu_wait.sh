@@ -1,0 +1,15 @@
+#!/bin/bash
+# Waits at most SECONDS for a leg that an earlier call has started in the background, and brings
+# home what it has left so far; calls that follow at once keep the machine, and the leg goes on:
+#   OUT=folder bash experiments/gpu_wait.sh SECONDS [FOLDER OF THE LEG]
+# A leg that outlives its call has its own session and its own copy of the tree:
+#   cp -r . /tmp/tree; cd /tmp/tree
+#   OUT=/tmp/leg setsid nohup bash experiments/gpu_leg.sh … >/dev/null 2>&1 </dev/null &
+until=$((SECONDS + $1)) leg=${2:-/tmp/leg}
+while ((SECONDS < until)) && pgrep -f '[t]rain_small.py' >/dev/null; do sleep 2; done
+sleep 2
+mkdir -p "$OUT"
+cp "$leg"/*.safetensors "$leg"/*.txt "$OUT/"
+nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader 2>/dev/null
+grep -v -i warn "$leg/out.txt" | tail -15
+pgrep -f '[t]rain_small.py' >/dev/null && echo "goes on" || echo "has ended"
