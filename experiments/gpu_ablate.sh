@@ -27,7 +27,7 @@ pack() {  # a file that changes meanwhile is tar's code 1: it is replaced whole,
 
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
 shares=$((gpus > 1 ? gpus : 1))
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS nproc)
 while sleep 60; do pack; done >/dev/null 2>&1 &
 packer=$!
 legs=()

@@ -16,7 +16,7 @@ export NCCL_NVLS_ENABLE=0 # NVLink multicast can put a host's GPUs, which others
 shipped=src/vggt3/weights legs=${LEGS:-/tmp/legs}
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
 gpus=$((gpus > 1 ? gpus : 1))
-workers=$(($(nproc) / gpus - 2))
+workers=$(($(env -u OMP_NUM_THREADS nproc) / gpus - 2))
 workers=$((workers > 14 ? 14 : workers < 0 ? 0 : workers))
 first() { for place in "$@"; do [ -e "$place" ] && echo "$place" && return; done; }
 start=$shipped/small.safetensors
