@@ -6,7 +6,7 @@
 # adapter fits ttt_shortconv to what they left, with softmax as its teacher. A leg goes on from what
 # an earlier one left in /tmp/legs (calls that follow within 30 s find the machine as it was, with its
 # compiled graphs), else in .carry/start, else from what ships. SECONDS: at least 60 less than the
-# call may take. Batches of as many pictures of one size share most of what is compiled.
+# call may take, or more in the background (gpu_wait.sh). Batches of as many pictures of one size share most of what is compiled.
 leg=$1 seconds=$2 seed=$3
 shift 3
 began=$SECONDS
@@ -36,8 +36,9 @@ case $leg in
   go_on) place=backbone options+=(--train encoder --lr 6e-4 --warmup 100 --decay 0) ;;
   finish) place=backbone options+=(--train encoder --lr 6e-4 --warmup 100 --decay 0.45) ;;
   adapter) place=adapter
-    options+=(--recipes "${RECIPES:-8@168x168*36:4,48@168x168*6:2,8@154x224*28:1}" --train adapter --attention ttt_shortconv --attention.sweeps 2 --teacher 10 --lr 2e-3 --warmup 50
-      --decay 0.7 --adapter "$(first "$legs/adapter/adapter.safetensors" \
+    options+=(--recipes "${RECIPES:-8@168x168*36:3,48@168x168*6:1,288@168x168*1:1,8@154x224*28:1}"
+      --train adapter --attention ttt_shortconv --attention.sweeps 2 --attention.initial learned
+      --teacher 10 --lr 1.5e-3 --warmup 50 --decay 0.8 --adapter "$(first "$legs/adapter/adapter.safetensors" \
         .carry/adapter.safetensors $shipped/small.ttt_shortconv.safetensors)") ;;
   *) echo "no such leg: $leg" >&2; exit 2 ;;
 esac
