@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,11 +40,13 @@ def _forget() -> None:
     compiling.compiled.cache_clear()
 
 
-def graphs(backend: str, **options: Any) -> int:
-    """How many a step compiles, none of which breaks."""
+def graphs(backend: str, held: list[Any] | None = None, **options: Any) -> int:
+    """How many a step compiles, none of which breaks; references to the model go into ``held``."""
     torch._dynamo.utils.counters.clear()
     torch.manual_seed(0)
     model = VGGT3.build(TINY, backend, **options)
+    if held is not None:
+        held += [weakref.ref(part) for part in (model, model.aggregator.block(0).attn)]
     module = Training(model, LearningOptions(compile=True)).train()
     scene = smooth_scene()
     found = module.terms(scene)["loss"]
@@ -70,7 +74,10 @@ def test_later_sweeps_are_compiled_too() -> None:
 
 def test_another_model_compiles_only_what_is_new_in_it() -> None:
     """So that a row of an ablation begins in a fraction of the first one's time."""
-    first = graphs("ttt_shortconv")
+    held: list[Any] = []
+    first = graphs("ttt_shortconv", held)
     assert graphs("ttt_shortconv") == 0
+    gc.collect()
+    assert [reference() for reference in held] == [None, None], "nor is the first one kept"
     assert 0 < graphs("ttt_shortconv", gate=True) <= first // 2
     assert 0 < graphs("softmax") <= first // 2
