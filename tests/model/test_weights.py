@@ -105,8 +105,9 @@ def test_a_start_that_has_learned_is_stored(tmp_path: Path) -> None:
     save_adapter(adapter, model, dtype=None)
     found = load_model(backbone, adapter)
     assert same(found, model) and found.specs == model.specs
-    with pytest.raises(checks.UsageError, match=r"attention.initial must be what tiny.ttt"):
-        choose(tmp_path, attention_options={"initial": "fixed"})
+    for option, value in (("initial", "fixed"), ("seed", 3), ("hidden", 4)):
+        with pytest.raises(checks.UsageError, match=f"attention.{option} must be what tiny.ttt"):
+            choose(tmp_path, attention_options={option: value})
 
 
 def test_another_random_stream_is_noticed(folder: Path, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from vggt3.checks import DataError
 from vggt3.model import quantisation, weight_files, weights_saving
@@ -17,6 +20,8 @@ from vggt3.model.opening import open_model
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training import freezing, parts
 from vggt3.training.parts import load_encoder, load_parts, publish, save_parts
+
+HEADER = {"backends": json.dumps(["ttt_shortconv"] * TINY.layers)}
 
 
 def model_of(encoder: Path) -> VGGT3:
@@ -171,8 +176,12 @@ def test_fast_weights_that_learn_begin_where_fixed_ones_are(tmp_path: Path) -> N
     save_parts(learned, tmp_path, {})
     with safe_open(tmp_path / "adapter.safetensors", "pt") as opened:
         assert len(starts) == 3 * TINY.layers and set(starts) <= set(opened.keys())
-    with pytest.raises(DataError, match=r"hold the .* tensors of this model and no other"):
+    with pytest.raises(DataError, match=r"a fixed start .* got a learned one"):
         parts.load_adapter(fixed, tmp_path / "adapter.safetensors")
+    kept = load_file(tmp_path / "adapter.safetensors")
+    save_file({n: t for n, t in kept.items() if n != starts[1]}, tmp_path / "x.safetensors", HEADER)
+    with pytest.raises(DataError, match=f"difference in 1, such as {re.escape(starts[1])}"):
+        parts.load_adapter(learned, tmp_path / "x.safetensors")
 
 
 def test_what_cannot_be_started_from_is_named(tmp_path: Path) -> None:

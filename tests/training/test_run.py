@@ -80,9 +80,8 @@ def test_a_run_that_breaks_off_leaves_what_its_steps_made(
 
 def test_an_adapter_that_ships_is_gone_on_with() -> None:
     ships = SHIPPED / "small.safetensors"
-    made = make_model(
-        "small", "ttt_shortconv", start=ships, adapter=SHIPPED / "small.ttt_shortconv.safetensors"
-    )
+    adapter, options = SHIPPED / "small.ttt_shortconv.safetensors", {"initial": "learned"}
+    made = make_model("small", "ttt_shortconv", options, start=ships, adapter=adapter)
     theirs = open_model(ModelChoice(attention="ttt_shortconv")).model.state_dict()
     for name, tensor in made.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name

@@ -215,7 +215,8 @@ def start_model(
     wanted = plan_layers(choice.attention or DEFAULT, choice.attention_options, header.model.layers)
     for layer, spec in enumerate(wanted):
         same = spec.name == stored[layer].name and not scratch
-        specs.append(_overridden(source, layer, dict(spec.options)) if same else spec)
+        given = dict(spec.options)
+        specs.append(overridden(source.path, source.header, layer, given) if same else spec)
         attn = _drawn(specs[-1], header.model, layer, choice.seed)
         if same:  # what is missing was drawn; compose held it
             attn.load_state_dict(source.of_layer(layer), strict=False)
@@ -279,7 +280,8 @@ def _sources(choice: ModelChoice, backbone: Path, header: Header) -> list[LayerS
     sources = []
     for layer, name in enumerate(names):
         adapter = _holding(name, layer, adapters)
-        sources.append(LayerSource(_overridden(adapter, layer, asked[layer]), adapter))
+        spec = overridden(adapter.path, adapter.header, layer, asked[layer])
+        sources.append(LayerSource(spec, adapter))
     return sources
 
 
@@ -298,17 +300,23 @@ def _holding(name: str, layer: int, adapters: Sequence[Adapter]) -> Adapter:
     checks.fail(f"--adapter {files}", f"hold {name} in layer {layer}", " and ".join(held))
 
 
-def _overridden(adapter: Adapter, layer: int, given: Mapping[str, Any]) -> LayerSpec:
-    """The stored spec of a layer with other options, none of which may change its tensors."""
-    stored, config = adapter.header.layers[layer].spec, adapter.header.model
+def overridden(path: Path, header: Header, layer: int, given: Mapping[str, Any]) -> LayerSpec:
+    """The stored spec of an adapter's layer with other options, none of which may change its
+    tensors.
+
+    Raises:
+        UsageError: an option that the backend does not have, or that its tensors depend on.
+    """
+    stored, config = header.layers[layer].spec, header.model
     old = dict(stored.options)
     changed = {k: v for k, v in given.items() if k not in old or old[k] != v}
     for option, value in changed.items():
         other = with_options(stored, {option: value})
         if not same_tensors(stored, other, config.width, config.heads):
+            made = old.get(option, options_of(stored.name)[option].default)
             checks.fail(
                 f"--attention.{option}",
-                f"be what {adapter.path.name} was made with (its tensors depend on it)",
+                f"be what {path.name} was made with, {made} (its tensors depend on it)",
                 value,
             )
     return with_options(stored, changed)
@@ -322,11 +330,12 @@ def with_options(spec: LayerSpec, given: Mapping[str, Any]) -> LayerSpec:
 
 @functools.cache
 def same_tensors(a: LayerSpec, b: LayerSpec, width: int, heads: int) -> bool:
-    """Whether two specs build layers of equal shapes and equal fixed buffers."""
-    with own_randomness():
-        first, second = a.build(width, heads, 0), b.build(width, heads, 0)
-    shapes = [{k: t.shape for k, t in x.state_dict().items()} for x in (first, second)]
-    if shapes[0] != shapes[1]:
-        return False
-    fixed, other = fixed_buffers(first), fixed_buffers(second)
-    return fixed.keys() == other.keys() and all(torch.equal(t, other[k]) for k, t in fixed.items())
+    """Whether two specs build layers of equal tensors, which are drawn or learned alike."""
+    built = []
+    for spec in (a, b):
+        with own_randomness():
+            built.append(spec.build(width, heads, 0))
+    first, second = (layer.state_dict() for layer in built)
+    fixed, other = (fixed_buffers(layer).keys() for layer in built)
+    alike = first.keys() == second.keys() and fixed == other
+    return alike and all(torch.equal(t, second[k]) for k, t in first.items())

@@ -26,13 +26,13 @@ TOGETHER = 20
 class Deadline(Callback):
     """Ends a run after ``seconds``, and tells the learning rate how much of it is done.
 
-    The clock runs from ``since`` (of :func:`time.monotonic`), from the first step if not given:
-    a machine is lent by the minute, whoever uses it.
+    The clock runs from ``since`` (of :func:`time.monotonic`): a machine is lent by the minute,
+    whoever uses it. If not given, from the end of step ``after``, such as the one that compiles.
     """
 
-    def __init__(self, seconds: float, since: float | None = None) -> None:
+    def __init__(self, seconds: float, since: float | None = None, after: int = 0) -> None:
         checks.require(seconds > 0, "--seconds", "be positive", seconds)
-        self.seconds = seconds
+        self.seconds, self.after = seconds, after
         self.started = since
         self.gone = 0.0
 
@@ -40,19 +40,19 @@ class Deadline(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Note how much of the time is gone."""
-        # The first steps compile; the clock runs, for a machine is lent by the minute.
-        self.started = time.monotonic() if self.started is None else self.started
+        if self.started is None and trainer.global_step >= self.after:
+            self.started = time.monotonic()
         assert isinstance(pl_module, Training)
         pl_module.progress = min(1.0, self.gone / self.seconds)
 
     def _look(self, trainer: Trainer) -> None:
         """Read the clock; all processes go by one, so that their learning rates and last steps
         are the same."""
-        assert self.started is not None
+        gone = 0.0 if self.started is None else time.monotonic() - self.started
         if trainer.world_size == 1:
-            self.gone = time.monotonic() - self.started
+            self.gone = gone
         elif trainer.global_step % TOGETHER == 0:
-            self.gone = trainer.strategy.broadcast(time.monotonic() - self.started)
+            self.gone = trainer.strategy.broadcast(gone)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop once the time is up."""

@@ -154,8 +154,11 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
     backends = [spec.name for spec in model.specs]
     if stored == backends:
         own = {name for name, _ in model.named_parameters() if is_adapter(name)}
-        drawn = {name for name in own - set(known) if name.rsplit(".", 1)[-1] in START}
-        _place(model, known, own - drawn, adapter)
+        learned, stored_start = _starts(own), _starts(known)
+        told = "have a fixed start of its fast weights, as the model (attention option initial)"
+        fit = bool(learned) or not stored_start
+        checks.require(fit, str(adapter), told, "a learned one", error=checks.DataError)
+        _place(model, known, own if stored_start else own - learned, adapter)
         return
     checks.require(
         set(stored) == {"softmax"},
@@ -165,6 +168,11 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
         error=checks.DataError,
     )
     freezing.start_adapter(model, {name: t.float() for name, t in known.items()})
+
+
+def _starts(names: Iterable[str]) -> set[str]:
+    """What of an adapter fast weights begin as."""
+    return {name for name in names if name.rsplit(".", 1)[-1] in START}
 
 
 def load_encoder(model: VGGT3, file: Path) -> None:

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.training.ablation.toy import EXAM, ROWS, TRAINING, toy, work
 from vggt3.checks import UsageError
 from vggt3.model.choice import ModelChoice
-from vggt3.model.opening import open_model
+from vggt3.model.opening import open_model, start_model
 from vggt3.model.weights_saving import save_adapter
 from vggt3.training.ablation import settings
 from vggt3.training.ablation.options import Leg
@@ -108,6 +108,33 @@ def test_another_softmax_adapter_makes_other_rows(backbone: Path, tmp_path: Path
     after = work(ablation, tmp_path / "out").keys
     assert before.backbone.fingerprint == after.backbone.fingerprint
     assert all(before.row(row) != after.row(row) for row in ablation.rows)
+
+
+def test_an_adapter_that_ships_is_what_it_was_made_as(backbone: Path, tmp_path: Path) -> None:
+    """Whatever the defaults are: options that a row leaves out are those of the file."""
+    for name in ("toy.safetensors", "toy.softmax.safetensors"):
+        shutil.copy(backbone.parent / name, tmp_path)
+    options = {"initial": "learned", "hidden": 2}
+    choice = ModelChoice(str(backbone), attention="ttt_mlp", attention_options=options)
+    save_adapter(tmp_path / "toy.ttt_mlp.safetensors", start_model(choice).model)
+    given: list[dict[str, Any]] = [
+        {},
+        {"options": {"initial": "learned"}},
+        {"inference": {"sweeps": 2}},
+        {"inference": {"sweeps": 3}},
+    ]
+    rows = [
+        {"name": f"{n}", "attention": "ttt_mlp", "train": False, **one}
+        for n, one in enumerate(given)
+    ]
+    ablation = toy(tmp_path / "toy.safetensors", rows, against="0")
+    keys = [work(ablation, tmp_path / "out").keys.row(row) for row in ablation.rows]
+    assert keys[0] == keys[1] == keys[2] != keys[3]
+    for option, value in (("initial", "fixed"), ("hidden", 8)):
+        rows[1]["options"] = {option: value}
+        told = f"row '1': --attention.{option} must be what toy.ttt_mlp.safetensors was made with"
+        with pytest.raises(UsageError, match=told):
+            work(toy(tmp_path / "toy.safetensors", rows, against="0"), tmp_path / "out")
 
 
 def test_an_unknown_set(backbone: Path, tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def train(
     log = draft.with_suffix(".log")
     lines = _Log(settings.report_every, log)
     # The deadline decides first whether a step is the last, and the others act on it.
-    callbacks: list[Callback] = [Deadline(settings.seconds)] if settings.seconds > 0 else []
+    callbacks: list[Callback] = []
+    if settings.seconds > 0:
+        callbacks.append(Deadline(settings.seconds, after=1))
     began, problem = time.monotonic(), None
     try:
         with _as_before():

@@ -29,7 +29,7 @@ from vggt3.files import replacing
 FORMAT = "vggt3 ablation 1"
 SETTINGS = "ablation.json"
 FITS, SCORES, ROWS = "fits", "scores", "rows"
-MOST_BYTES = 3 << 20
+MOST_BYTES = 6 << 20
 """Of an adapter that is kept beyond its rows' completion."""
 
 

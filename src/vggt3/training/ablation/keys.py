@@ -9,7 +9,7 @@ from typing import Any
 
 from vggt3 import checks
 from vggt3.attention.registry import LayerSpec, options_of, plan_layers
-from vggt3.model.opening import find_adapter, find_backbone, same_tensors
+from vggt3.model.opening import find_adapter, find_backbone, overridden, same_tensors
 from vggt3.model.weight_files import read_header
 from vggt3.training.ablation.settings import Ablation, RowSettings
 
@@ -62,9 +62,17 @@ class Keys:
         """
         try:
             options = row.examined if examined else row.options
-            return plan_layers(row.attention, options, self.config.layers)
+            planned = plan_layers(row.attention, options, self.config.layers)
+            if row.train:
+                return planned
+            return tuple(self._shipped(spec, layer) for layer, spec in enumerate(planned))
         except checks.UsageError as error:
             raise checks.UsageError(f"row '{row.name}': {error}") from error
+
+    def _shipped(self, spec: LayerSpec, layer: int) -> LayerSpec:
+        """A layer of an adapter as it ships, with the options given."""
+        path = find_adapter(spec.name, self.path, self.backbone, "the adapter of a row")
+        return overridden(path, read_header(path), layer, dict(spec.options))
 
     def check(self, row: RowSettings) -> None:
         """Hold a row to its backends before anything is trained.

@@ -18,7 +18,7 @@ class Leg:
     """Stop after so long, before a training that would not end within; go on with the same
     command."""
     keep_adapters: bool = False
-    """Keep adapters of at most 3 MB when their rows are complete."""
+    """Keep adapters of at most 6 MB when their rows are complete."""
 
     def __post_init__(self) -> None:
         number, of = self.share

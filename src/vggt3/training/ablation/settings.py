@@ -62,8 +62,8 @@ class TrainingSettings:
     steps: int = -1
     """Steps of a row; -1 is until the time is up."""
     seconds: float = 0.0
-    """Time of a row's training, the first steps' compilation included; 0 is until the steps are
-    done."""
+    """Time of a row's training after its first step, which compiles what no row before it has; 0 is
+    until the steps are done."""
     seed: int = 0
     """Of what begins from random numbers."""
     report_every: int = 100
