@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ from vggt3.attention.base import Backend, Context
 from vggt3.attention.memory import Delta
 from vggt3.commands.parsing import CommandParser
 from vggt3.data.procedural.config import ProceduralConfig
+from vggt3.data.procedural.look import Look
 from vggt3.data.procedural.render import render
 from vggt3.model.vggt3 import VGGT3
-from vggt3.training.curriculum import RecipeScenes, Steps, parse_recipes
+from vggt3.training.curriculum import Recipe, RecipeScenes, Steps, parse_recipes
 from vggt3.training.data import Batches
+from vggt3.training.mixture import joined
 from vggt3.training.optimizer import OptimizerOptions, build
 from vggt3.training.parts import save_parts
 from vggt3.training.run import make_model
 from vggt3.types import Views
+
+HELD_OUT = 991
+"""Seed of the scenes that nothing learns from."""
 
 
 class Heard:
@@ -74,85 +80,128 @@ def answer(attn: Backend, tokens: Tensor, context: Context) -> Tensor:
     return attn.read(projection, state)
 
 
+class Layers:
+    """The new backend's layers, held beside the softmax layers of the same backbone."""
+
+    def __init__(self, teacher: VGGT3, model: VGGT3, own_tokens: bool) -> None:
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.model = model.requires_grad_(False).eval()
+        blocks = [model.aggregator.block(n) for n in range(model.config.layers)]
+        self.learn = nn.ModuleList(block.attn for block in blocks)
+        self.learn.requires_grad_(True).train()
+        self.gains = [teacher.aggregator.block(n).ls1.gamma for n in range(len(blocks))]
+        self.theirs, self.ours = Heard(teacher), Heard(model)
+        self.seen = self.ours if own_tokens else self.theirs
+
+    def errors(self, views: Views) -> Iterator[Tensor]:
+        """Of each layer's answer: squared distance over the softmax layer's square."""
+        self.theirs.forget()
+        self.ours.forget()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            self.teacher.read(views)
+            if self.seen is self.ours:
+                self.model.read(views)
+        for n, (attn, (tokens, context)) in enumerate(
+            zip(self.learn, self.seen.given, strict=True)
+        ):
+            wanted = self.theirs.before[n] + self.theirs.added[n]
+            found = self.seen.before[n] + answer(attn, tokens, context) * self.gains[n]
+            yield (found - wanted).square().sum() / self.theirs.added[n].square().sum()
+
+
+def drawn(scenes: RecipeScenes, recipe: int, index: int) -> Views:
+    """A scene's pictures."""
+    return Views.from_tensor(render(joined([scenes[recipe, index]]), samples=1).images)
+
+
+@torch.no_grad()
+def held_out(layers: Layers, kinds: tuple[Recipe, ...], look: ProceduralConfig, count: int) -> str:
+    """The mean error over scenes that nothing learns from, of each kind."""
+    scenes, told = RecipeScenes(kinds, look, HELD_OUT), []
+    for n, kind in enumerate(kinds):
+        found = [torch.stack(list(layers.errors(drawn(scenes, n, i)))).mean() for i in range(count)]
+        told.append(f"{kind.views} photos {sum(found) / count:.4f}")
+    return f"held out, {count} scenes: " + ", ".join(told)
+
+
 def distil(
     start: Path,
     output: Path,
     *,
     attention: str = "ttt_shortconv",
-    begin: Path | None = None,
+    attention_options: dict[str, Any] | None = None,
+    adapter: Path | None = None,
     own_tokens: bool = False,
     minutes: float = 50.0,
+    steps: int = 0,
     recipes: str = "8@168x168*2:2,16@168x168*1:1",
+    asked: str = "8@168x168*1,24@168x168*1",
+    held: int = 3,
     seed: int = 51,
+    look: Look,
     optimizing: OptimizerOptions,
 ) -> None:
     """Fit an adapter to a model's softmax layers.
 
     Args:
-        start: Folder of the trained softmax parts.
+        start: Folder of the trained softmax parts, or a backbone's file.
         output: Folder for the new parts: the same trunk, and the adapter.
         attention: The backend that learns.
-        begin: Folder of an earlier run to go on from; by default from the softmax adapter.
+        attention_options: An option of it.
+        adapter: Adapter to go on from; by default from the softmax adapter.
         own_tokens: Layers see what the new layers before them made, and answer so that the
             tokens become what the softmax model has there.
         minutes: How long.
+        steps: How many steps, in place of minutes.
         recipes: Kinds of batches.
+        asked: Kinds of scenes that are held out.
+        held: How many of each.
         seed: Of the scenes.
+        look: What scenes look like.
         optimizing: How the weights move.
     """
     encoder = Path("src/vggt3/weights/small.encoder.safetensors")
-    teacher = make_model("small", "softmax", None, encoder, start).eval().requires_grad_(False)
-    model = make_model("small", attention, None, encoder, begin or start)
-    model.requires_grad_(False).eval()
-    layers = nn.ModuleList(model.aggregator.block(n).attn for n in range(model.config.layers))
-    layers.requires_grad_(True).train()
-    theirs, ours = Heard(teacher), Heard(model)
-    gains = [teacher.aggregator.block(n).ls1.gamma for n in range(model.config.layers)]
-    optimizer = build(layers, optimizing)
-    kinds = parse_recipes(recipes)
-    scenes = RecipeScenes(kinds, ProceduralConfig(), seed)
+    teacher = make_model("small", "softmax", None, encoder, start)
+    model = make_model("small", attention, attention_options, encoder, start, adapter)
+    layers = Layers(teacher, model, own_tokens)
+    optimizer = build(layers.learn, optimizing)
+    kinds, others, config = parse_recipes(recipes), parse_recipes(asked), look.dressed()[0]
+    output.mkdir(parents=True, exist_ok=True)
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        with (output / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
+    say(held_out(layers, others, config, held))
     began = said = time.monotonic()
     errors: list[Tensor] = []
-    output.mkdir(parents=True, exist_ok=True)
-    for step, parameters in enumerate(Batches(Steps(kinds, seed), scenes)):
-        done = (time.monotonic() - began) / (60 * minutes)
+    for step, parameters in enumerate(
+        Batches(Steps(kinds, seed), RecipeScenes(kinds, config, seed))
+    ):
+        done = step / steps if steps else (time.monotonic() - began) / (60 * minutes)
+        if done >= 1:
+            break
         for group in optimizer.param_groups:
             group["lr"] = optimizing.rate(step, done)
-        views = Views.from_tensor(render(parameters, samples=1).images)
-        theirs.forget()
-        ours.forget()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            teacher.read(views)
-            if own_tokens:
-                model.read(views)
-        seen = ours if own_tokens else theirs
-        errors.append(torch.zeros(len(layers)))
-        for n, (attn, (tokens, context)) in enumerate(zip(layers, seen.given, strict=True)):
-            wanted = theirs.before[n] + theirs.added[n]
-            found = seen.before[n] + answer(attn, tokens, context) * gains[n]
-            error = (found - wanted).square().sum() / theirs.added[n].square().sum()
+        found = []
+        for error in layers.errors(Views.from_tensor(render(parameters, samples=1).images)):
             error.backward()
-            errors[-1][n] = error.detach()
-        norm = nn.utils.clip_grad_norm_(layers.parameters(), optimizing.clip)
-        if bool(norm.isfinite()):
+            found.append(error.detach())
+        if bool(nn.utils.clip_grad_norm_(layers.learn.parameters(), optimizing.clip).isfinite()):
             optimizer.step()
+            errors.append(torch.stack(found))
         else:
-            print(f"step {step + 1} left out: its gradient is {norm}", flush=True)
-            errors.pop()
+            say(f"step {step + 1} left out: its gradient is not finite")
         optimizer.zero_grad()
-        last = done >= 1
-        if errors and (time.monotonic() - said > 60 or last):
-            said = time.monotonic()
-            means = torch.stack(errors).mean(0)
+        if errors and time.monotonic() - said > 60:
+            said, means = time.monotonic(), torch.stack(errors).mean(0)
             line = "  ".join(f"{e:.3f}" for e in means.tolist())
-            text = f"step {step + 1}  {said - began:.0f} s  mean {means.mean():.4f}  layers {line}"
-            print(text, flush=True)
-            with (output / "log.txt").open("a", encoding="utf-8") as log:
-                log.write(text + "\n")
+            say(f"step {step + 1}  {said - began:.0f} s  mean {means.mean():.4f}  layers {line}")
             errors.clear()
             save_parts(model, output, {"step": str(step + 1)})
-        if last:
-            break
+    save_parts(model, output, {"step": str(step)})
+    say(held_out(layers, others, config, held))
 
 
 if __name__ == "__main__":

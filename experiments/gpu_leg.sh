@@ -44,7 +44,12 @@ case $leg in
 esac
 out=$OUT work=$legs/$leg-$seed
 mkdir -p "$out" "$work"
-copy() { cp -u "$work"/*.safetensors "$work"/{log,profile}.txt "$out/" 2>/dev/null; }
+rm -f "$out/ended.txt"
+copy() { # each file whole or as it was before
+  for file in "$work"/*.safetensors "$work"/{log,profile}.txt; do
+    [ "$file" -nt "$out/${file##*/}" ] && cp "$file" "$out/.copy" && mv "$out/.copy" "$out/${file##*/}"
+  done 2>/dev/null
+}
 while sleep 10; do copy; done &
 copier=$!
 echo "$leg from $start, $gpus GPUs, $workers workers each"
@@ -56,5 +61,5 @@ copy
 [ -e "$work/adapter.safetensors" ] && rm -rf "${legs:?}/$place" && cp -r "$work" "$legs/$place"
 grep -v -i warn "$out/out.txt" >"$work/said.txt"
 head -6 "$work/said.txt"; echo …; tail -25 "$work/said.txt"
-echo "$leg ended with $code after $((SECONDS - began)) s"
+echo "$leg ended with $code after $((SECONDS - began)) s" | tee "$out/ended.txt"
 exit $code

@@ -31,6 +31,7 @@ from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import SHIPPED, open_model
 from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3
+from vggt3.training.parts import options_of
 from vggt3.training.run import make_model
 from vggt3.types import Views
 
@@ -159,7 +160,8 @@ def model_of(attention: str, start: Path | None) -> VGGT3:
     if start is None:
         return open_model(ModelChoice(attention=attention)).model
     encoder = SHIPPED / "small.encoder.safetensors"
-    return make_model("small", attention, None, encoder, start).eval()
+    options = options_of(start / "adapter.safetensors")
+    return make_model("small", attention, options, encoder, start).eval()
 
 
 def _report(

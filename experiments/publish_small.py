@@ -13,9 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from safetensors import safe_open
-
-from vggt3.training.parts import load_encoder, load_parts, publish
+from vggt3.training.parts import load_encoder, load_parts, options_of, publish
 from vggt3.training.run import make_model
 
 ENCODER = Path("src/vggt3/weights/small.encoder.safetensors")
@@ -33,15 +31,13 @@ def record_of(folder: Path, told: list[str]) -> dict[str, str]:
 
 def main(folder: str, backend: str, *told: str) -> None:
     """Write small.BACKEND.safetensors, with softmax small.safetensors too, by the encoder."""
+    adapter = Path(folder) / "adapter.safetensors"
+    options = options_of(adapter)
     if any(Path(folder).glob("trunk-*.safetensors")):
-        model = make_model("small", backend)
+        model = make_model("small", backend, options)
         load_encoder(model, ENCODER)
         load_parts(model, Path(folder))
     else:
-        adapter = Path(folder) / "adapter.safetensors"
-        with safe_open(adapter, "pt") as opened:  # fixed fast weights are drawn, not stored
-            learned = any(name.endswith(".w0") for name in opened.keys())  # noqa: SIM118
-        options = {"initial": "learned"} if learned else None
         model = make_model("small", backend, options, None, BACKBONE, adapter)
     publish(model, ENCODER, "small", record_of(Path(folder), list(told)))
 

@@ -3,7 +3,7 @@
 A copy that shares what it can: the model that was given, which may be in the middle of a training,
 stays as it is. In bf16 all parameters are bf16 but those of the places where it would show: what of
 the camera head is no product (its LayerNorms, its 9-vector), and the dense heads' last 1×1, whose
-output is an exponent. Fast weights' start is fp32 as well.
+output is an exponent. A fixed start of fast weights is fp32 as well.
 """
 
 from __future__ import annotations

@@ -170,6 +170,11 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
     freezing.start_adapter(model, {name: t.float() for name, t in known.items()})
 
 
+def options_of(adapter: Path) -> dict[str, str]:
+    """The options that a model needs for an adapter of :func:`save_parts`, as its tensors tell."""
+    return {"initial": "learned"} if _starts(_read([adapter])[0]) else {}
+
+
 def _starts(names: Iterable[str]) -> set[str]:
     """What of an adapter fast weights begin as."""
     return {name for name in names if name.rsplit(".", 1)[-1] in START}
