@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from vggt3.attention.base import Backend, Context
 from vggt3.attention.memory import Delta
 from vggt3.commands.parsing import CommandParser
+from vggt3.data.procedural.bank import Bank
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.look import Look
 from vggt3.data.procedural.render import render
@@ -109,17 +110,20 @@ class Layers:
             yield (found - wanted).square().sum() / self.theirs.added[n].square().sum()
 
 
-def drawn(scenes: RecipeScenes, recipe: int, index: int) -> Views:
-    """A scene's pictures."""
-    return Views.from_tensor(render(joined([scenes[recipe, index]]), samples=1).images)
+def drawn(scenes: Any, bank: Bank | None) -> Views:
+    """Their pictures."""
+    return Views.from_tensor(render(scenes, bank, samples=1).images)
 
 
 @torch.no_grad()
-def held_out(layers: Layers, kinds: tuple[Recipe, ...], look: ProceduralConfig, count: int) -> str:
+def held_out(
+    layers: Layers, kinds: tuple[Recipe, ...], look: ProceduralConfig, bank: Bank | None, count: int
+) -> str:
     """The mean error over scenes that nothing learns from, of each kind."""
     scenes, told = RecipeScenes(kinds, look, HELD_OUT), []
     for n, kind in enumerate(kinds):
-        found = [torch.stack(list(layers.errors(drawn(scenes, n, i)))).mean() for i in range(count)]
+        each = [drawn(joined([scenes[n, i]]), bank) for i in range(count)]
+        found = [torch.stack(list(layers.errors(views))).mean() for views in each]
         told.append(f"{kind.views} photos {sum(found) / count:.4f}")
     return f"held out, {count} scenes: " + ", ".join(told)
 
@@ -165,7 +169,9 @@ def distil(
     model = make_model("small", attention, attention_options, encoder, start, adapter)
     layers = Layers(teacher, model, own_tokens)
     optimizer = build(layers.learn, optimizing)
-    kinds, others, config = parse_recipes(recipes), parse_recipes(asked), look.dressed()[0]
+    kinds, others = parse_recipes(recipes), parse_recipes(asked)
+    config, textures = look.dressed()
+    bank = None if textures is None else textures.bank
     output.mkdir(parents=True, exist_ok=True)
 
     def say(text: str) -> None:
@@ -173,7 +179,7 @@ def distil(
         with (output / "log.txt").open("a", encoding="utf-8") as log:
             log.write(text + "\n")
 
-    say(held_out(layers, others, config, held))
+    say(held_out(layers, others, config, bank, held))
     began = said = time.monotonic()
     errors: list[Tensor] = []
     for step, parameters in enumerate(
@@ -185,7 +191,7 @@ def distil(
         for group in optimizer.param_groups:
             group["lr"] = optimizing.rate(step, done)
         found = []
-        for error in layers.errors(Views.from_tensor(render(parameters, samples=1).images)):
+        for error in layers.errors(drawn(parameters, bank)):
             error.backward()
             found.append(error.detach())
         if bool(nn.utils.clip_grad_norm_(layers.learn.parameters(), optimizing.clip).isfinite()):
@@ -201,7 +207,7 @@ def distil(
             errors.clear()
             save_parts(model, output, {"step": str(step + 1)})
     save_parts(model, output, {"step": str(step)})
-    say(held_out(layers, others, config, held))
+    say(held_out(layers, others, config, bank, held))
 
 
 if __name__ == "__main__":
