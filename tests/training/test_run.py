@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +15,11 @@ from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.scene import SceneBatch
 from vggt3.losses import LossWeights
 from vggt3.model.choice import ModelChoice
+from vggt3.model.config import TINY
 from vggt3.model.opening import SHIPPED, open_model
+from vggt3.model.vggt3 import VGGT3
+from vggt3.training import callbacks
+from vggt3.training.callbacks import Deadline
 from vggt3.training.data import DataOptions, ProceduralData
 from vggt3.training.module import LearningOptions, Training
 from vggt3.training.optimizer import OptimizerOptions
@@ -85,3 +91,17 @@ def test_an_adapter_that_ships_is_gone_on_with() -> None:
     theirs = open_model(ModelChoice(attention="ttt_shortconv")).model.state_dict()
     for name, tensor in made.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+def test_the_clock_may_start_after_the_step_that_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([100.0, 130.0, 161.0])  # the first step is not timed at all
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    deadline, module = Deadline(60, after=1), Training(VGGT3.build(TINY, "softmax"))
+    trainer: Any = SimpleNamespace(global_step=0, world_size=1, should_stop=False)
+    for gone in (0.0, 30.0, 61.0):
+        assert not trainer.should_stop
+        deadline.on_train_batch_start(trainer, module, None, 0)
+        trainer.global_step += 1
+        deadline.on_train_batch_end(trainer, module)
+        assert deadline.gone == gone
+    assert trainer.should_stop and module.progress == 0.5
