@@ -25,6 +25,7 @@ from vggt3.data.procedural.bank import Bank
 from vggt3.data.procedural.config import ProceduralConfig
 from vggt3.data.procedural.look import Look
 from vggt3.data.procedural.render import render
+from vggt3.data.procedural.scene import SceneParameters
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training.curriculum import Recipe, RecipeScenes, Steps, parse_recipes
 from vggt3.training.data import Batches
@@ -34,6 +35,7 @@ from vggt3.training.parts import save_parts
 from vggt3.training.run import make_model
 from vggt3.types import Views
 
+ENCODER = Path("src/vggt3/weights/small.encoder.safetensors")
 HELD_OUT = 991
 """Seed of the scenes that nothing learns from."""
 
@@ -109,23 +111,52 @@ class Layers:
             found = self.seen.before[n] + answer(attn, tokens, context) * self.gains[n]
             yield (found - wanted).square().sum() / self.theirs.added[n].square().sum()
 
+    def step(
+        self, optimizer: torch.optim.Optimizer, views: Views, rate: float, clip: float
+    ) -> Tensor | None:
+        """Learn from a scene: the layers' errors before, None where a gradient is not finite."""
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        errors = []
+        for error in self.errors(views):
+            error.backward()
+            errors.append(error.detach())
+        finite = bool(nn.utils.clip_grad_norm_(self.learn.parameters(), clip).isfinite())
+        if finite:
+            optimizer.step()
+        optimizer.zero_grad()
+        return torch.stack(errors) if finite else None
 
-def drawn(scenes: Any, bank: Bank | None) -> Views:
+
+def drawn(scenes: SceneParameters, bank: Bank | None) -> Views:
     """Their pictures."""
     return Views.from_tensor(render(scenes, bank, samples=1).images)
 
 
 @torch.no_grad()
 def held_out(
-    layers: Layers, kinds: tuple[Recipe, ...], look: ProceduralConfig, bank: Bank | None, count: int
+    layers: Layers, kinds: tuple[Recipe, ...], look: ProceduralConfig, bank: Bank | None
 ) -> str:
-    """The mean error over scenes that nothing learns from, of each kind."""
+    """The mean error over scenes that nothing learns from, as many of each kind as it names."""
     scenes, told = RecipeScenes(kinds, look, HELD_OUT), []
     for n, kind in enumerate(kinds):
-        each = [drawn(joined([scenes[n, i]]), bank) for i in range(count)]
+        each = [drawn(joined([scenes[n, i]]), bank) for i in range(kind.scenes)]
         found = [torch.stack(list(layers.errors(views))).mean() for views in each]
-        told.append(f"{kind.views} photos {sum(found) / count:.4f}")
-    return f"held out, {count} scenes: " + ", ".join(told)
+        told.append(f"{kind.views} photos {sum(found) / len(found):.4f}")
+    return f"held out: {', '.join(told)}"
+
+
+def means(errors: list[Tensor]) -> str:
+    """The layers' mean errors over some steps."""
+    found = torch.stack(errors).mean(0)
+    return f"mean {found.mean():.4f}  layers " + "  ".join(f"{e:.3f}" for e in found.tolist())
+
+
+def say(output: Path, text: str) -> None:
+    """Print a line, and keep it."""
+    print(text, flush=True)
+    with (output / "log.txt").open("a", encoding="utf-8") as log:
+        log.write(text + "\n")
 
 
 def distil(
@@ -139,8 +170,7 @@ def distil(
     minutes: float = 50.0,
     steps: int = 0,
     recipes: str = "8@168x168*2:2,16@168x168*1:1",
-    asked: str = "8@168x168*1,24@168x168*1",
-    held: int = 3,
+    asked: str = "8@168x168*3,24@168x168*3",
     seed: int = 51,
     look: Look,
     optimizing: OptimizerOptions,
@@ -158,56 +188,40 @@ def distil(
         minutes: How long.
         steps: How many steps, in place of minutes.
         recipes: Kinds of batches.
-        asked: Kinds of scenes that are held out.
-        held: How many of each.
+        asked: Kinds of scenes that are held out, and how many of each.
         seed: Of the scenes.
         look: What scenes look like.
         optimizing: How the weights move.
     """
-    encoder = Path("src/vggt3/weights/small.encoder.safetensors")
-    teacher = make_model("small", "softmax", None, encoder, start)
-    model = make_model("small", attention, attention_options, encoder, start, adapter)
+    teacher = make_model("small", "softmax", None, ENCODER, start)
+    model = make_model("small", attention, attention_options, ENCODER, start, adapter)
     layers = Layers(teacher, model, own_tokens)
     optimizer = build(layers.learn, optimizing)
     kinds, others = parse_recipes(recipes), parse_recipes(asked)
     config, textures = look.dressed()
     bank = None if textures is None else textures.bank
     output.mkdir(parents=True, exist_ok=True)
-
-    def say(text: str) -> None:
-        print(text, flush=True)
-        with (output / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
-
-    say(held_out(layers, others, config, bank, held))
+    say(output, held_out(layers, others, config, bank))
     began = said = time.monotonic()
     errors: list[Tensor] = []
-    for step, parameters in enumerate(
-        Batches(Steps(kinds, seed), RecipeScenes(kinds, config, seed))
-    ):
+    taken = Batches(Steps(kinds, seed), RecipeScenes(kinds, config, seed))
+    for step, parameters in enumerate(taken):
         done = step / steps if steps else (time.monotonic() - began) / (60 * minutes)
         if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = optimizing.rate(step, done)
-        found = []
-        for error in layers.errors(drawn(parameters, bank)):
-            error.backward()
-            found.append(error.detach())
-        if bool(nn.utils.clip_grad_norm_(layers.learn.parameters(), optimizing.clip).isfinite()):
-            optimizer.step()
-            errors.append(torch.stack(found))
-        else:
-            say(f"step {step + 1} left out: its gradient is not finite")
-        optimizer.zero_grad()
-        if errors and time.monotonic() - said > 60:
-            said, means = time.monotonic(), torch.stack(errors).mean(0)
-            line = "  ".join(f"{e:.3f}" for e in means.tolist())
-            say(f"step {step + 1}  {said - began:.0f} s  mean {means.mean():.4f}  layers {line}")
+        rate = optimizing.rate(step, done)
+        found = layers.step(optimizer, drawn(parameters, bank), rate, optimizing.clip)
+        if found is None:
+            say(output, f"step {step + 1} left out: its gradient is not finite")
+            continue
+        errors.append(found)
+        if time.monotonic() - said > 60:
+            said = time.monotonic()
+            say(output, f"step {step + 1}  {said - began:.0f} s  {means(errors)}")
             errors.clear()
             save_parts(model, output, {"step": str(step + 1)})
     save_parts(model, output, {"step": str(step)})
-    say(held_out(layers, others, config, bank, held))
+    say(output, held_out(layers, others, config, bank))
 
 
 if __name__ == "__main__":

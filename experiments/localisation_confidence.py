@@ -31,7 +31,7 @@ from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import SHIPPED, open_model
 from vggt3.model.scene import Conduct
 from vggt3.model.vggt3 import VGGT3
-from vggt3.training.parts import options_of
+from vggt3.training.parts import options_for
 from vggt3.training.run import make_model
 from vggt3.types import Views
 
@@ -160,7 +160,7 @@ def model_of(attention: str, start: Path | None) -> VGGT3:
     if start is None:
         return open_model(ModelChoice(attention=attention)).model
     encoder = SHIPPED / "small.encoder.safetensors"
-    options = options_of(start / "adapter.safetensors")
+    options = options_for(start / "adapter.safetensors")
     return make_model("small", attention, options, encoder, start).eval()
 
 

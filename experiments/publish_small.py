@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vggt3.training.parts import load_encoder, load_parts, options_of, publish
+from vggt3.training.parts import load_encoder, load_parts, options_for, publish
 from vggt3.training.run import make_model
 
 ENCODER = Path("src/vggt3/weights/small.encoder.safetensors")
@@ -32,7 +32,7 @@ def record_of(folder: Path, told: list[str]) -> dict[str, str]:
 def main(folder: str, backend: str, *told: str) -> None:
     """Write small.BACKEND.safetensors, with softmax small.safetensors too, by the encoder."""
     adapter = Path(folder) / "adapter.safetensors"
-    options = options_of(adapter)
+    options = options_for(adapter)
     if any(Path(folder).glob("trunk-*.safetensors")):
         model = make_model("small", backend, options)
         load_encoder(model, ENCODER)

@@ -30,7 +30,7 @@ from vggt3.attention.memory import Delta, State
 
 BASE_RATE = 0.01
 INVERSE_SOFTPLUS = math.log(math.expm1(BASE_RATE))
-START = ("w0", "w1", "w2")
+START = Weights._fields
 """Names of what the fast weights begin as: buffers, or parameters where they learn."""
 OPEN = 1.2784645427610738
 """Where SiLU is 1: a gate that starts there lets everything pass."""

@@ -11,11 +11,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from vggt3 import checks
+from vggt3.attention.ttt_mlp import START
 from vggt3.training.muon import MuonAndAdamW
 
 UNDECAYED = (
-    "camera_token", "register_token", "empty_pose", "class_token", "registers", "position",
-    "w0", "w1", "w2",
+    "camera_token", "register_token", "empty_pose", "class_token", "registers", "position", *START,
 )  # fmt: skip
 """Learned tokens, which like norms, biases and scales are no matrices to be kept small; and what
 fast weights begin as, whose columns' lengths say how far a write takes them."""

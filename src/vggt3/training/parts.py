@@ -170,7 +170,7 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
     freezing.start_adapter(model, {name: t.float() for name, t in known.items()})
 
 
-def options_of(adapter: Path) -> dict[str, str]:
+def options_for(adapter: Path) -> dict[str, str]:
     """The options that a model needs for an adapter of :func:`save_parts`, as its tensors tell."""
     return {"initial": "learned"} if _starts(_read([adapter])[0]) else {}
 

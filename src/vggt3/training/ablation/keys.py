@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from vggt3 import checks
 from vggt3.attention.registry import LayerSpec, options_of, plan_layers
 from vggt3.model.opening import find_adapter, find_backbone, overridden, same_tensors
-from vggt3.model.weight_files import read_header
+from vggt3.model.weight_files import Header, read_header
 from vggt3.training.ablation.settings import Ablation, RowSettings
 
 EXAM_SWEEPS = 2
@@ -46,7 +47,7 @@ class Keys:
         self.path = find_backbone(ablation.weights)
         self.backbone = read_header(self.path)
         self.config = self.backbone.model
-        self._contents: dict[str, str] = {}
+        self._adapters: dict[str, tuple[Path, Header]] = {}
         training = asdict(ablation.training)
         del training["report_every"]
         training["data"].pop("textures")
@@ -71,8 +72,7 @@ class Keys:
 
     def _shipped(self, spec: LayerSpec, layer: int) -> LayerSpec:
         """A layer of an adapter as it ships, with the options given."""
-        path = find_adapter(spec.name, self.path, self.backbone, "the adapter of a row")
-        return overridden(path, read_header(path), layer, dict(spec.options))
+        return overridden(*self._adapter(spec.name), layer, dict(spec.options))
 
     def check(self, row: RowSettings) -> None:
         """Hold a row to its backends before anything is trained.
@@ -98,16 +98,16 @@ class Keys:
         """
         specs = self.specs(row, False)
         needed = ["softmax"] if row.train else sorted({spec.name for spec in specs})
-        adapters = [self._adapter(name) for name in needed]
+        adapters = [self._adapter(name)[1].content for name in needed]
         training = [row.start, self.training] if row.train else None
         return hashed([self.backbone.fingerprint, adapters, spelled(specs), training])
 
-    def _adapter(self, name: str) -> str:
-        """What an adapter of the backbone's holds."""
-        if name not in self._contents:
+    def _adapter(self, name: str) -> tuple[Path, Header]:
+        """An adapter of the backbone's, and what it says of itself."""
+        if name not in self._adapters:
             path = find_adapter(name, self.path, self.backbone, "the adapter of a row")
-            self._contents[name] = read_header(path).content
-        return self._contents[name]
+            self._adapters[name] = path, read_header(path)
+        return self._adapters[name]
 
     def row(self, row: RowSettings) -> str:
         """Of the row itself."""
