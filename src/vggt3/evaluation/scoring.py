@@ -111,12 +111,10 @@ def cloud_scores(
 ) -> Scores:
     """CD, NC and their parts for each cloud; nan where a cloud cannot be aligned. At most
     ``most`` points (-1: 20,000; None: all) are refined and compared."""
-    known = scene.depth > 0
-    true_map = unproject(
-        scene.depth.double(), scene.intrinsics.double(), scene.camera_from_world.double(),
-        PIXEL_OFFSET,
-    )  # fmt: skip
-    guesses = {name: points.cpu()[known] for name, points in clouds.items()}
+    known = scene.depth.to(device) > 0
+    seen = (scene.depth, scene.intrinsics, scene.camera_from_world)
+    true_map = unproject(*(part.to(device).double() for part in seen), PIXEL_OFFSET)
+    guesses = {name: points.to(device)[known] for name, points in clouds.items()}
     rules = CloudRules(ICP_LIMIT_M, POINTS if most == -1 else most)
     scores, aligned = score_clouds(guesses, true_map[known], rules, scene.index, device)
     if draw is not None:
@@ -132,15 +130,16 @@ def score_clouds(
     device: torch.device | str = "cpu",
 ) -> tuple[Scores, dict[str, AlignedCloud]]:
     """Scores of each cloud (the first one's names are plain), and the clouds that could be
-    aligned. ``seed`` chooses the points, where not all are taken."""
-    chosen = sample(len(truth), seed, rules.points)
-    surface = Surface(truth[chosen].to(device)) if len(chosen) else None
+    aligned; all on ``device``. ``seed`` chooses the points, where not all are taken."""
+    truth = truth.to(device)  # a long scene's products over all pixels take a CPU seconds
+    chosen = sample(len(truth), seed, rules.points).to(device)
+    surface = Surface(truth[chosen]) if len(chosen) else None
     scores: Scores = {}
     aligned: dict[str, AlignedCloud] = {}
     for number, (name, points) in enumerate(guesses.items()):
         found = dict.fromkeys(_NAMES if rules.medians else _NAMES[:4], math.nan)
         try:
-            cloud = align_cloud(points.double(), truth, chosen, surface, rules.icp_limit)
+            cloud = align_cloud(points.to(truth), truth, chosen, surface, rules.icp_limit)
         except checks.DataError:
             cloud = None
         if cloud is not None:
