@@ -123,7 +123,7 @@ class Work:
         rows does, is said, and the others go on."""
         self.folder.open(self.about)
         if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # where kernels of our own are launched
+            torch.cuda.set_device(self.device.index or 0)  # where kernels of our own are launched
         for number, unit in enumerate(self.mine, 1):
             self.say(f"{number}/{len(self.mine)} {', '.join(row.name for _, row in unit.rows)}")
             if self.done(unit):
