@@ -19,6 +19,7 @@ from vggt3.metrics.clouds import CloudErrors, Surface, cloud_errors, icp
 
 POINTS = 20_000
 """Points of a scene, the same pixels in prediction and truth."""
+FEW = 100_000
 ICP_LIMIT_M = 0.1
 PIXEL_OFFSET = 0.5
 """Of the truth: its rays pass through pixel centres."""
@@ -133,7 +134,8 @@ def score_clouds(
     aligned; all on ``device``. ``seed`` chooses the points, where not all are taken."""
     truth = truth.to(device)  # a long scene's products over all pixels take a CPU seconds
     chosen = sample(len(truth), seed, rules.points).to(device)
-    surface = Surface(truth[chosen]) if len(chosen) else None
+    near = truth[chosen]  # few are found sooner in a tree on the CPU
+    surface = Surface(near.cpu() if len(near) <= FEW else near) if len(near) else None
     scores: Scores = {}
     aligned: dict[str, AlignedCloud] = {}
     for number, (name, points) in enumerate(guesses.items()):
