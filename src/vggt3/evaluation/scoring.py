@@ -113,8 +113,11 @@ def cloud_scores(
     """CD, NC and their parts for each cloud; nan where a cloud cannot be aligned. At most
     ``most`` points (-1: 20,000; None: all) are refined and compared."""
     known = scene.depth.to(device) > 0
-    seen = (scene.depth, scene.intrinsics, scene.camera_from_world)
-    true_map = unproject(*(part.to(device).double() for part in seen), PIXEL_OFFSET)
+    depth, intrinsics, poses = (
+        part.to(device).double()
+        for part in (scene.depth, scene.intrinsics, scene.camera_from_world)
+    )
+    true_map = unproject(depth, intrinsics, poses, PIXEL_OFFSET)
     guesses = {name: points.to(device)[known] for name, points in clouds.items()}
     rules = CloudRules(ICP_LIMIT_M, POINTS if most == -1 else most)
     scores, aligned = score_clouds(guesses, true_map[known], rules, scene.index, device)

@@ -20,6 +20,7 @@ from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import open_model
 from vggt3.model.weight_files import read_header
 from vggt3.training.ablation import fits, table
+from vggt3.training.ablation import work as works
 from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
 from vggt3.training.ablation.work import Work
@@ -101,6 +102,30 @@ def test_two_rows_from_beginning_to_end(backbone: Path, tmp_path: Path, counted:
     left = [path.name for path in (tmp_path / "out").rglob("*")]
     assert not [n for n in left if n.endswith(".safetensors")], "complete rows need no weights"
     assert not [n for n in left if n.startswith(".")], "nothing half-made is left"
+
+
+def test_times_wait_for_a_run_of_their_own(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of backends, not of weights: rows that differ in training alone share one."""
+    twice = [*ROWS, {"name": "again", "attention": "ttt_shortconv"}]
+    ablation = toy(backbone, twice, exam={"scenes": {"v8": 1}, "points": "none", "repeat": 2})
+    began: list[tuple[str, int]] = []
+    take = works.timed
+
+    def timed(row: RowSettings, *given: Any) -> dict[str, Any]:
+        began.append((row.name, given[2]))
+        return take(row, *given)
+
+    monkeypatch.setattr(works, "timed", timed)
+    first = work(ablation, tmp_path / "out", leg=Leg(untimed=True))
+    assert first.do() and not began
+    assert all(line.ms_a_view is None and len(line.by_scene) == 1 for line in table.lines(first))
+    assert work(ablation, tmp_path / "out").do() and work(ablation, tmp_path / "out").do()
+    assert began == [("softmax", 2), ("from scratch", 2)]
+    found = {line.row.name: line.ms_a_view for line in table.lines(first)}
+    assert found["again"] == found["from scratch"] != found["softmax"]
+    assert all(time is not None and time > 0 for time in found.values())
 
 
 @pytest.mark.parametrize(("start", "teacher"), [("softmax", 0), ("scratch", 0), ("softmax", 3)])

@@ -33,7 +33,7 @@ class Cost:
 def costs(work: Work) -> list[Cost]:
     """What each row costs and what of it is there, in the ablation's order."""
     model = open_model(ModelChoice(work.ablation.weights, attention="softmax")).model
-    counter, sizes = Counter(model), shapes(work)
+    counter = Counter(model)
     units = {key: unit for unit in work.units for key, _ in unit.rows}
     found: list[Cost] = []
     seen: set[str] = set()
@@ -42,16 +42,10 @@ def costs(work: Work) -> list[Cost]:
         training = "shared" if unit.fit.key in seen else _training(work, unit)
         seen.add(unit.fit.key)
         specs = work.keys.specs(row)
-        flops = {views: counter.count(specs, views, size) for views, size in sizes.items()}
+        flops = {views: counter.count(specs, views, size) for views, size in work.sizes.items()}
         learn = sum(_parameters(work, spec) for spec in specs) if row.train else 0
         found.append(Cost(row, training, _scored(work, row, unit), learn, flops))
     return found
-
-
-def shapes(work: Work) -> dict[int, tuple[int, int]]:
-    """Views of a scene → height and width, for every set of the exam."""
-    sets = [work.exam.choose(name).config for name in work.ablation.exam.scenes]
-    return {config.views: config.size for config in sorted(sets, key=lambda c: c.views)}
 
 
 def _training(work: Work, unit: Unit) -> str:

@@ -7,7 +7,8 @@ may share a folder, and folders are merged by putting their files together.
     ablation.json                  what the scores depend on beside the rows
     fits/NAME-FIT-TENSORS.json     a training; .safetensors until its rows are complete
     scores/NAME-ROW-TENSORS-*.json every score of every scene (``vggt3 evaluate compare`` reads it)
-    rows/NAME-ROW-TENSORS.json     time a view
+    rows/NAME-ROW-TENSORS.json     parameters, and how long the exam took
+    times/NAME-TIME.json           time a view
     table.md, plot.png             made of these
 """
 
@@ -28,7 +29,7 @@ from vggt3.files import replacing
 
 FORMAT = "vggt3 ablation 1"
 SETTINGS = "ablation.json"
-FITS, SCORES, ROWS = "fits", "scores", "rows"
+FITS, SCORES, ROWS, TIMES = PARTS = "fits", "scores", "rows", "times"
 MOST_BYTES = 6 << 20
 """Of an adapter that is kept beyond its rows' completion."""
 
@@ -72,7 +73,7 @@ class Folder:
         Raises:
             UsageError: it is of another exam, backbone or kind of device; says which.
         """
-        for name in (FITS, SCORES, ROWS):
+        for name in PARTS:
             try:
                 (self.path / name).mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -134,12 +135,21 @@ class Folder:
 
     def figures(self, key: str, tensors: str) -> dict[str, Any] | None:
         """What else was measured of a row, if it was."""
-        found = sorted((self.path / ROWS).glob(f"*-{key}-{tensors}.json"))
+        found = sorted((self.path / ROWS).glob(f"[!.]*-{key}-{tensors}.json"))
         return _read(found[0]) if found else None
 
     def add_figures(self, name: str, key: str, tensors: str, figures: Mapping[str, Any]) -> None:
         """Keep what else was measured of a row."""
         _write(self.path / ROWS / f"{slug(name)}-{key}-{tensors}.json", figures)
+
+    def times(self, key: str) -> dict[str, Any] | None:
+        """The time a view of what has that key, if it was taken."""
+        found = sorted((self.path / TIMES).glob(f"[!.]*-{key}.json"))
+        return _read(found[0]) if found else None
+
+    def add_times(self, name: str, key: str, found: Mapping[str, Any]) -> None:
+        """Keep a time."""
+        _write(self.path / TIMES / f"{slug(name)}-{key}.json", found)
 
     def merge(self, other: Path) -> int:
         """Take in whatever another folder of the same ablation has; returns the files taken.
@@ -150,7 +160,7 @@ class Folder:
         """
         self.open(Folder(other).about())
         taken = 0
-        for path in sorted(p for name in (FITS, SCORES, ROWS) for p in (other / name).iterdir()):
+        for path in sorted(p for name in PARTS for p in (other / name).glob("*")):
             ours = self.path / path.parent.name / path.name
             newer = ours.exists() and path.parent.name == SCORES and _more(path, ours)
             if path.name.startswith(".") or (ours.exists() and not newer):

@@ -54,6 +54,7 @@ class Keys:
         for group in ("data", "learning"):
             training[group] = {k: v for k, v in training[group].items() if k not in ALIKE}
         self.training = {**training, "scenes": scenes}
+        self.timing = [sorted(ablation.exam.scenes), ablation.exam.repeat]
 
     def specs(self, row: RowSettings, examined: bool = True) -> tuple[LayerSpec, ...]:
         """Each layer's backend and options, in the exam or in training.
@@ -111,8 +112,15 @@ class Keys:
 
     def row(self, row: RowSettings) -> str:
         """Of the row itself."""
+        return hashed([self.fit(row), self._examined(row)])
+
+    def time(self, row: RowSettings) -> str:
+        """Of what a row's time depends on: the weights are none of it."""
+        return hashed([asdict(self.config), self._examined(row), self.timing])
+
+    def _examined(self, row: RowSettings) -> list[Any]:
         specs = spelled(self.specs(row))
         for _, options in specs:
             if options.get("sweeps") == "auto":
                 options["sweeps"] = EXAM_SWEEPS
-        return hashed([self.fit(row), specs])
+        return specs

@@ -19,6 +19,9 @@ class Leg:
     command."""
     keep_adapters: bool = False
     """Keep adapters of at most 6 MB when their rows are complete."""
+    untimed: bool = False
+    """Take no times: beside other processes on the device they would be wrong. The same command
+    without it takes what is missing."""
 
     def __post_init__(self) -> None:
         number, of = self.share

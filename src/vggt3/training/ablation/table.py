@@ -84,14 +84,15 @@ def _line(work: Work, row: RowSettings, name: str, unit: Unit) -> Line:
         int(n): scored[s, n].scores for s, n in work.tasks if s == name and (s, n) in scored
     }
     figures = work.folder.figures(key, fitted.tensors) or {}
+    times = work.folder.times(work.keys.time(row)) or {}
     return Line(
         row,
         name,
         views,
         by_scene,
         parameters=figures.get("parameters"),
-        ms_a_view=figures.get("ms_a_view", {}).get(str(views)),
-        timed_on=figures.get("device"),
+        ms_a_view=times.get("ms_a_view", {}).get(str(views)),
+        timed_on=times.get("device"),
         facts=fitted.facts,
     )
 

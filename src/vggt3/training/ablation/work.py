@@ -13,11 +13,9 @@ from typing import Any
 import torch
 
 from vggt3 import checks
-from vggt3.evaluation.benchmark.machine import device_name
-from vggt3.evaluation.benchmark.measure import timings
 from vggt3.evaluation.examine import Examination, ExamOptions, exam_engine, open_examined
 from vggt3.evaluation.picture_options import PictureOptions
-from vggt3.evaluation.record import Task, source_version
+from vggt3.evaluation.record import Task
 from vggt3.evaluation.rooms import Exam, read_exam
 from vggt3.inference.engine import Engine
 from vggt3.inference.options import RunOptions
@@ -28,6 +26,7 @@ from vggt3.training.ablation.folder import MOST_BYTES, SHIPPED, Fitted, Folder
 from vggt3.training.ablation.keys import Keys
 from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
+from vggt3.training.ablation.times import timed
 
 Say = Callable[[str], None]
 
@@ -71,6 +70,9 @@ class Work:
             self.keys.check(row)
         self.examinations = self._examinations()
         self.tasks: list[Task] = [t for o in self.examinations for t in o.tasks(self.exam)]
+        sets = [self.exam.choose(name).config for name in self.ablation.exam.scenes]
+        self.sizes = {config.views: config.size for config in sorted(sets, key=lambda c: c.views)}
+        """Views of a scene → height and width, for every set of the exam."""
         self.units = self._units()
         self.began = time.monotonic()
         self.failed: list[str] = []
@@ -100,7 +102,7 @@ class Work:
         )
 
     def complete(self, key: str, fitted: Fitted) -> bool:
-        """Whether a row has all its scores and its time."""
+        """Whether a row has all its scores."""
         if self.folder.figures(key, fitted.tensors) is None:
             return False
         scored = self.folder.scores(key, fitted.tensors)
@@ -133,10 +135,34 @@ class Work:
                 if not self._do(unit):
                     return False
             except (checks.InputError, torch.OutOfMemoryError) as error:
-                self.failed.append(unit.fit.row.name)
-                self.say(f"  failed: {str(error).partition(chr(10))[0]}")
+                self._fails(unit.fit.row, error)
             self._free()
+        return self.leg.untimed or self._time()
+
+    def _time(self) -> bool:
+        """Take the times that are not there, when nothing of this process's is left to train."""
+        if self.ablation.exam.repeat == 0:
+            return True
+        for key, row in [(self.keys.time(r), r) for unit in self.mine for _, r in unit.rows]:
+            if self.folder.times(key) is not None:
+                continue
+            if not self._left(0):
+                return False
+            try:
+                found = timed(
+                    row, self.ablation.weights, self.sizes, self.ablation.exam.repeat, self.run
+                )
+            except (checks.InputError, torch.OutOfMemoryError) as error:
+                self._fails(row, error)
+                continue
+            finally:
+                self._free()
+            self.folder.add_times(row.name, key, found)
         return True
+
+    def _fails(self, row: RowSettings, error: Exception) -> None:
+        self.failed.append(row.name)
+        self.say(f"  failed: {str(error).partition(chr(10))[0]}")
 
     def _do(self, unit: Unit) -> bool:
         """Train where there is nothing to score, score what is not scored; False as :meth:`do`."""
@@ -189,7 +215,7 @@ class Work:
                     if not self._left(0):
                         return False
         learned = {"parameters": self._parameters(engine, row), "name": row.name}
-        figures = {**learned, **self._times(engine), "seconds": time.monotonic() - began}
+        figures = {**learned, "seconds": time.monotonic() - began}
         self.folder.add_figures(row.name, key, fitted.tensors, figures)
         self.say(f"  scored: {row.name}, {len(known)} scenes in {figures['seconds']:.0f} s")
         return True
@@ -214,19 +240,6 @@ class Work:
         layers = range(engine.model.config.layers if row.train else 0)
         attns = [engine.model.aggregator.block(layer).attn for layer in layers]
         return sum(p.numel() for attn in attns for p in attn.parameters())
-
-    def _times(self, engine: Engine) -> dict[str, Any]:
-        """Milliseconds a view, by number of views; from random images on the device."""
-        shapes = {}
-        for name in self.ablation.exam.scenes:
-            config = self.exam.choose(name).config
-            shapes[config.views] = config.size
-        found = {}
-        for views, size in sorted(shapes.items()) if self.ablation.exam.repeat else ():
-            took = timings(engine, views, size, self.ablation.exam.repeat, 0)
-            found[str(views)] = 1000 * took.seconds / views
-        where = {"device": device_name(self.device), "torch": torch.__version__}
-        return {"ms_a_view": found, **where, **source_version()}
 
     def _examinations(self) -> list[ExamOptions]:
         base = ExamOptions(
