@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,9 @@ from vggt3.model.opening import open_model
 from vggt3.model.vggt3 import VGGT3
 from vggt3.training import freezing, parts
 from vggt3.training.parts import load_encoder, load_parts, publish, save_parts
+from vggt3.types import Views
 
-HEADER = {"backends": json.dumps(["ttt_shortconv"] * TINY.layers)}
+HEADER = {"backends": json.dumps([["ttt_shortconv", {}]] * TINY.layers)}
 
 
 def model_of(encoder: Path) -> VGGT3:
@@ -176,12 +178,38 @@ def test_fast_weights_that_learn_begin_where_fixed_ones_are(tmp_path: Path) -> N
     save_parts(learned, tmp_path, {})
     with safe_open(tmp_path / "adapter.safetensors", "pt") as opened:
         assert len(starts) == 3 * TINY.layers and set(starts) <= set(opened.keys())
-    with pytest.raises(DataError, match=r"a fixed start .* got a learned one"):
+    assert parts.options_for(tmp_path / "adapter.safetensors") == {"initial": "learned"}
+    with pytest.raises(DataError, match=f"difference in {len(starts)}, such as .*attn.w0"):
         parts.load_adapter(fixed, tmp_path / "adapter.safetensors")
     kept = load_file(tmp_path / "adapter.safetensors")
     save_file({n: t for n, t in kept.items() if n != starts[1]}, tmp_path / "x.safetensors", HEADER)
     with pytest.raises(DataError, match=f"difference in 1, such as {re.escape(starts[1])}"):
         parts.load_adapter(learned, tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("options", [{"gate": True}, {"convolved": "qkv"}, {"initial": "learned"}])
+def test_a_part_that_comes_later_changes_nothing_yet(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    before = tiny("ttt_shortconv")
+    save_parts(before, tmp_path, {})
+    load_parts(before, tmp_path)
+    after = VGGT3.build(TINY, "ttt_shortconv", **options)
+    drawn = after.state_dict()
+    after.load_state_dict(before.state_dict(), strict=False)
+    parts.load_adapter(after, tmp_path / "adapter.safetensors")
+    new = {name for name, _ in after.named_parameters()} - {n for n, _ in before.named_parameters()}
+    assert new and all(torch.equal(after.state_dict()[name], drawn[name]) for name in new)
+    views = Views.from_tensor(torch.rand(1, 3, 3, 28, 42))
+    with torch.no_grad():
+        found, wanted = (model.eval().read(views).camera_tokens for model in (after, before))
+    assert torch.allclose(found, wanted, atol=1e-5), options
+    wider = VGGT3.build(TINY, "ttt_shortconv", kernel_size=5)
+    with pytest.raises(DataError, match="have shape"):
+        parts.load_adapter(wider, tmp_path / "adapter.safetensors")
+    with pytest.raises(DataError, match="difference in"):  # a convolution of v is no identity
+        save_parts(VGGT3.build(TINY, "ttt_shortconv", convolved="q"), tmp_path, {})
+        parts.load_adapter(before, tmp_path / "adapter.safetensors")
 
 
 def test_what_cannot_be_started_from_is_named(tmp_path: Path) -> None:

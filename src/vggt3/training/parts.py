@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,6 +31,9 @@ KINDS = ("trunk", "encoder")
 SAVED = "saved"
 """Header key: equal in files that were written together. Each file is whole or not there, but a
 disk that fills up between two of them leaves files of two times."""
+LATER = ("start", "gate", "conv_q", "conv_k")
+"""Parts of a layer that leave its answer as it is until they have learned: an adapter may get them
+later. A start that is to learn begins as drawn."""
 ENCODER = "encoder"
 """Header key: fingerprint of the encoder that the trunk stands on."""
 
@@ -42,7 +46,7 @@ def save_parts(model: VGGT3, folder: Path, facts: Mapping[str, str]) -> list[Pat
     or not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    backends = [spec.name for spec in model.specs]
+    backends = [[spec.name, dict(spec.options)] for spec in model.specs]
     header = {"preset": model.config.preset, "backends": json.dumps(backends), **facts}
     header[SAVED] = os.urandom(8).hex()
     encoder = _encoder(model)
@@ -139,14 +143,14 @@ def load_parts(model: VGGT3, folder: Path) -> None:
 def load_adapter(model: VGGT3, adapter: Path) -> None:
     """Start from an adapter, whatever backbone it was made for: one that :func:`save_parts` wrote
     or a published one; of the model's own backends as it is, of softmax as what other backends
-    begin from. Fast weights that are to learn begin as drawn where the adapter has none.
+    begin from. Parts that begin by changing nothing (:data:`LATER`) may be new to the adapter.
 
     Raises:
         DataError: no adapter there, incomplete, or of another backend.
     """
     known, header = _read([adapter])
     if "backends" in header:
-        stored = json.loads(header["backends"])
+        stored = [name for name, _ in json.loads(header["backends"])]
     else:
         published = weights.read_adapter(adapter)
         known = dict(published.tensors)
@@ -154,11 +158,9 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
     backends = [spec.name for spec in model.specs]
     if stored == backends:
         own = {name for name, _ in model.named_parameters() if is_adapter(name)}
-        learned, stored_start = _starts(own), _starts(known)
-        told = "have a fixed start of its fast weights, as the model (attention option initial)"
-        fit = bool(learned) or not stored_start
-        checks.require(fit, str(adapter), told, "a learned one", error=checks.DataError)
-        _place(model, known, own if stored_start else own - learned, adapter)
+        there = {_part(name) for name in known}
+        new = {name for name in own if _part(name) in LATER and _part(name) not in there}
+        _place(model, known, own - new, adapter)
         return
     checks.require(
         set(stored) == {"softmax"},
@@ -170,14 +172,23 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
     freezing.start_adapter(model, {name: t.float() for name, t in known.items()})
 
 
-def options_for(adapter: Path) -> dict[str, str]:
-    """The options that a model needs for an adapter of :func:`save_parts`, as its tensors tell."""
-    return {"initial": "learned"} if _starts(_read([adapter])[0]) else {}
+def options_for(adapter: Path) -> dict[str, Any]:
+    """The options of the backend that an adapter of :func:`save_parts` was made with.
+
+    Raises:
+        DataError: its layers are not alike.
+    """
+    layers = json.loads(_read([adapter])[1].get("backends", "[]"))
+    told = "have one backend with the same options in every layer"
+    alike = bool(layers) and all(layer == layers[0] for layer in layers)
+    checks.require(alike, str(adapter), told, layers or "none", error=checks.DataError)
+    return dict(layers[0][1])
 
 
-def _starts(names: Iterable[str]) -> set[str]:
-    """What of an adapter fast weights begin as."""
-    return {name for name in names if name.rsplit(".", 1)[-1] in START}
+def _part(name: str) -> str:
+    """What of a layer's attention a tensor belongs to."""
+    part = name.partition(".attn.")[2].partition(".")[0]
+    return "start" if part in START else part
 
 
 def load_encoder(model: VGGT3, file: Path) -> None:
