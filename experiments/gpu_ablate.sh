@@ -1,13 +1,17 @@
 #!/bin/bash
-# A leg of an ablation on a bare GPU machine with PyTorch that is lent for minutes at a time:
+# A leg of an ablation on a bare GPU machine with PyTorch that is lent for minutes:
 #   OUT=folder bash experiments/gpu_ablate.sh MINUTES experiments/ablation.yaml [options]
 # Goes on from .carry/ablation.tgz, if that is there, and leaves $OUT/ablation.tgz for the next leg,
-# beside table.md and plot.png. Every GPU of the machine does a share of the rows. What is there is
-# packed every minute, so that little is lost where the machine goes before the leg ends.
+# beside table.md and plot.png. Every GPU of the machine serves PER_GPU processes (one for each 45
+# GB: while one scores on the CPU, another trains); a row that found no memory is tried again. What is
+# there is packed every minute, so that little is lost where the machine goes before the leg ends.
+# Times a view are taken last, when every GPU has one process.
 set -o pipefail
 minutes=$1
 shift
+end=$((SECONDS + 60 * minutes))
 python=${PYTHON:-python3} SITE=${SITE:-/tmp/site} work=${WORK:-/tmp/ablation}
+cache=${CACHE:-/tmp/rooms}
 if [ -d .whl ] && [ ! -d "$SITE" ]; then
   "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$SITE" \
     .whl/lightning-*.whl .whl/jsonargparse-*.whl .whl/docstring_parser-*.whl .whl/einops-*.whl \
@@ -25,20 +29,46 @@ pack() {  # a file that changes meanwhile is tar's code 1: it is replaced whole,
   cp "$work"/table.md "$work"/plot.png "$OUT" 2>/dev/null
 }
 
+left() { echo $(((end - SECONDS) / 60)); }
+
+share() {  # NUMBER OF OPTIONS…: one process's rows, on a GPU
+  local number=$1 of=$2 tries
+  shift 2
+  for tries in 1 2 3; do
+    [ "$(left)" -ge 1 ] || return 1
+    CUDA_VISIBLE_DEVICES=$(((number - 1) % gpus)) "$python" -m vggt3 ablate "$@" -o "$work" \
+      --row "$number/$of" --minutes "$(left)" --cache "$cache" --workers 0 >/dev/null && return
+    sleep "${PAUSE:-15}"
+  done
+  return 1
+}
+
+together() {  # LEGS OPTIONS…: as many processes, the GPUs' first ones ahead: they compile for all
+  local of=$1 number legs=() failed=0 leg
+  shift
+  for ((number = 1; number <= of; number++)); do
+    [ "$number" -eq $((gpus + 1)) ] && sleep "${AHEAD:-75}"
+    share "$number" "$of" "$@" &
+    legs+=($!)
+  done
+  for leg in "${legs[@]}"; do wait "$leg" || failed=1; done
+  return $failed
+}
+
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
-shares=$((gpus > 1 ? gpus : 1))
+memory=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | head -1)
+gpus=$((gpus > 1 ? gpus : 1))
+per=${PER_GPU:-$((${memory:-0} / 45000))}
+per=$((per > 1 ? per : 1))
 cores=$(env -u OMP_NUM_THREADS nproc)
+threads=$((cores / gpus / per / 2))
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 1 ? threads : 1))}
+"$python" experiments/render_exam.py "$1" "$cache" $((cores / 2)) >&2 &
 while sleep 60; do pack; done >/dev/null 2>&1 &
 packer=$!
-legs=()
-for ((n = 1; n <= shares; n++)); do
-  CUDA_VISIBLE_DEVICES=$((n - 1)) "$python" -m vggt3 ablate "$@" -o "$work" \
-    --row "$n/$shares" --minutes "$minutes" --cache "${CACHE:-/tmp/rooms}" \
-    --workers $((gpus > 0 ? (cores - 1) / shares : 0)) >/dev/null &
-  legs+=($!)
-done
-failed=0
-for leg in "${legs[@]}"; do wait "$leg" || failed=1; done
+together $((gpus * per)) "$@" --untimed
+failed=$?
+[ $failed = 0 ] && { together "$gpus" "$@" || failed=1; }
 kill "$packer" 2>/dev/null
 pack
 cat "$work/table.md"

@@ -6,10 +6,10 @@
 #   cp -r . /tmp/tree; cd /tmp/tree
 #   OUT=/tmp/leg setsid nohup bash experiments/gpu_leg.sh … >/dev/null 2>&1 </dev/null &
 until=$((SECONDS + $1)) leg=${2:-/tmp/leg}
+[ -d "$leg" ] || { echo "no leg in $leg: another machine?" >&2; exit 2; }
 while ((SECONDS < until)) && [ ! -e "$leg/ended.txt" ]; do sleep 2; done
-[ -d "$leg" ] || { echo "no leg in $leg" >&2; exit 2; }
 mkdir -p "$OUT"
-cp "$leg"/*.safetensors "$leg"/*.txt "$OUT/" 2>/dev/null
+cp "$leg"/*.{safetensors,txt,tgz,md,png} "$OUT/" 2>/dev/null
 nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader 2>/dev/null
-grep -v -i warn "$leg/out.txt" | tail -15
+for told in "$leg"/out*.txt; do grep -v -i warn "$told" | tail -"${LINES_SHOWN:-15}"; done
 cat "$leg/ended.txt" 2>/dev/null || echo "goes on"

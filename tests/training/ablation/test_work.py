@@ -19,7 +19,7 @@ from vggt3.evaluation.record import read_record
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import open_model
 from vggt3.model.weight_files import read_header
-from vggt3.training.ablation import fits, table
+from vggt3.training.ablation import fits, report, table
 from vggt3.training.ablation import work as works
 from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
@@ -196,6 +196,17 @@ def test_time_ends_it_and_the_next_leg_goes_on(
         assert not work(toy(backbone), tmp_path / "out", leg=Leg(minutes=1)).do()
         assert counted.scenes == most, "the scene that was begun is kept"
     assert counted.trainings == 2
+
+
+def test_what_is_not_there_yet_is_said_in_a_line(backbone: Path, tmp_path: Path) -> None:
+    ablation = toy(backbone)
+    assert work(ablation, tmp_path / "out", leg=Leg(row="1/2")).do()
+    told = report.write(work(ablation, tmp_path / "out"))
+    assert (
+        told.endswith("- nothing yet of 1 rows: from scratch") and told.count("from scratch") == 1
+    )
+    assert work(ablation, tmp_path / "out", leg=Leg(row="2/2")).do()
+    assert "nothing yet" not in report.write(work(ablation, tmp_path / "out"))
 
 
 def test_no_training_is_begun_that_would_not_end(backbone: Path, tmp_path: Path) -> None:

@@ -12,8 +12,13 @@ from vggt3.training.ablation.work import Work
 
 def write(work: Work) -> str:
     """Write both, each whole or not at all; returns the text."""
-    found = table.lines(work)
+    every = table.lines(work)
+    begun = {line.row.name for line in every if line.by_scene}
+    found = [line for line in every if line.row.name in begun]
     text = told(work, found)
+    ahead = dict.fromkeys(line.row.name for line in every if line.row.name not in begun)
+    if ahead:
+        text += f"\n- nothing yet of {len(ahead)} rows: {', '.join(ahead)}"
     with replacing(work.folder.path / "table.md") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
     title = f"difference to {work.ablation.against}, 95 % intervals paired by scene"
