@@ -1,8 +1,9 @@
 #!/bin/bash
 # A leg of an ablation on a bare GPU machine with PyTorch that is lent for minutes:
 #   OUT=folder bash experiments/gpu_ablate.sh MINUTES experiments/ablation.yaml [options]
-# Goes on from .carry/ablation.tgz, if that is there, and leaves $OUT/ablation.tgz for the next leg,
-# beside table.md and plot.png. Every GPU of the machine serves PER_GPU processes (one for each 45
+# Goes on from .carry/ablation.tgz, if that is there, and leaves $OUT/ablation.tgz for the next leg
+# (with table.md and plot.png in it), and adapters that wait for their scores in adapters.tgz.00 and
+# so on, of 15 MB, if they are few. Every GPU of the machine serves PER_GPU processes (one for each 45
 # GB: while one scores on the CPU, another trains); a row that found no memory is tried again. What is
 # there is packed every minute, so that little is lost where the machine goes before the leg ends.
 # Times a view are taken last, when every GPU has one process.
@@ -22,10 +23,14 @@ export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/inductor}  # rows
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 mkdir -p "$OUT" "$work"
 [ -f .carry/ablation.tgz ] && tar -xzf .carry/ablation.tgz -C "$work"
+[ -f .carry/adapters.tgz.00 ] && cat .carry/adapters.tgz.* | tar -xz -C "$work"
 
 pack() {  # a file that changes meanwhile is tar's code 1: it is replaced whole, so either is good
-  tar -czf "$OUT/packing" -C "$work" --exclude '*/.?*' . 2>/dev/null
+  tar -czf "$OUT/packing" -C "$work" --exclude '*/.?*' --exclude '*.safetensors' . 2>/dev/null
   [ $? -le 1 ] && mv "$OUT/packing" "$OUT/ablation.tgz"
+  rm -f "$OUT"/adapters.tgz.*
+  (cd "$work" && tar -cz fits/[!.]*.safetensors 2>/dev/null) | split -d -b 15M - "$OUT/adapters.tgz."
+  [ -e "$OUT/adapters.tgz.03" ] && rm "$OUT"/adapters.tgz.*
   cp "$work"/table.md "$work"/plot.png "$OUT" 2>/dev/null
 }
 

@@ -9,7 +9,9 @@ until=$((SECONDS + $1)) leg=${2:-/tmp/leg}
 [ -d "$leg" ] || { echo "no leg in $leg: another machine?" >&2; exit 2; }
 while ((SECONDS < until)) && [ ! -e "$leg/ended.txt" ]; do sleep 2; done
 mkdir -p "$OUT"
-cp "$leg"/*.{safetensors,txt,tgz,md,png} "$OUT/" 2>/dev/null
+# Eight files may come home.
+cp "$leg"/*.safetensors "$leg"/*.tgz* "$leg"/log.txt "$OUT/" 2>/dev/null
+tar -czf "$OUT/told.tgz" -C "$leg" --exclude log.txt --exclude '*.safetensors' --exclude '*.tgz*' .
 nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader 2>/dev/null
 for told in "$leg"/out*.txt; do grep -v -i warn "$told" | tail -"${LINES_SHOWN:-15}"; done
 cat "$leg/ended.txt" 2>/dev/null || echo "goes on"

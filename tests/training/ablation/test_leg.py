@@ -23,6 +23,8 @@ mkdir -p "$2/scores"
 echo row > "$2/scores/$BASHPID-${CUDA_VISIBLE_DEVICES}.json"
 echo draft > "$2/scores/.draft"
 echo table > "$2/table.md"
+mkdir -p "$2/fits"
+echo adapter > "$2/fits/$BASHPID.safetensors"
 [ "$CUDA_VISIBLE_DEVICES" != "$FAILS" ]
 """
 
@@ -53,15 +55,18 @@ def test_legs(tmp_path: Path) -> None:
     assert "render_exam.py x.yaml rooms" in (tmp_path / "calls.rendered").read_text()
     assert (tmp_path / "out" / "table.md").read_text() == "table\n"
     (tmp_path / ".carry").mkdir()
-    (tmp_path / "out" / "ablation.tgz").rename(tmp_path / ".carry" / "ablation.tgz")
+    for name in ("ablation.tgz", "adapters.tgz.00"):
+        (tmp_path / "out" / name).rename(tmp_path / ".carry" / name)
     work.rename(tmp_path / "another machine's")
     (tmp_path / "calls").unlink()
     assert leg(tmp_path, gpus=1, fails="0") == 1, "a row that failed is not hidden"
     assert len((tmp_path / "calls").read_text().splitlines()) == 3, "memory may be there later"
     with tarfile.open(tmp_path / "out" / "ablation.tgz") as packed:
-        names = sorted(Path(name).name for name in packed.getnames() if name.endswith(".json"))
-        assert not [name for name in packed.getnames() if "draft" in name]
-    assert len(names) == 6 + 3
+        names = packed.getnames()
+    assert not [name for name in names if "draft" in name or name.endswith("safetensors")]
+    assert len([name for name in names if name.endswith(".json")]) == 6 + 3
+    with tarfile.open(tmp_path / "out" / "adapters.tgz.00") as packed:
+        assert len(packed.getnames()) == 6 + 3, "they wait for their scores"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell script")
@@ -77,10 +82,12 @@ def test_waiting(tmp_path: Path) -> None:
     began = time.monotonic()
     assert wait(30).returncode == 2 and time.monotonic() - began < 20
     (tmp_path / "leg").mkdir()
-    for name in ("out.txt", "table.md", "ablation.tgz"):
+    for name in ("out.txt", "table.md", "ablation.tgz", "adapters.tgz.00", "log.txt"):
         (tmp_path / "leg" / name).write_text(name)
     assert "goes on" in wait(1).stdout
     (tmp_path / "leg" / "ended.txt").write_text("ended with 0")
     assert "ended with 0" in wait(30).stdout and time.monotonic() - began < 40
     left = {path.name for path in (tmp_path / "home").iterdir()}
-    assert left == {"out.txt", "table.md", "ablation.tgz", "ended.txt"}
+    assert left == {"ablation.tgz", "adapters.tgz.00", "log.txt", "told.tgz"}
+    with tarfile.open(tmp_path / "home" / "told.tgz") as packed:
+        assert {"./out.txt", "./table.md", "./ended.txt"} == set(packed.getnames()) - {"."}
