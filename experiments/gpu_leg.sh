@@ -14,7 +14,7 @@ export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/inductor}
 export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-/tmp/triton}
 export NCCL_NVLS_ENABLE=0 # NVLink multicast can put a host's GPUs, which others share, out of service
 shipped=src/vggt3/weights legs=${LEGS:-/tmp/legs}
-gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
+gpus=${GPUS:-$(nvidia-smi --list-gpus 2>/dev/null | wc -l)}
 gpus=$((gpus > 1 ? gpus : 1))
 workers=$(($(env -u OMP_NUM_THREADS nproc) / gpus - 2))
 workers=$((workers > 14 ? 14 : workers < 0 ? 0 : workers))
