@@ -34,6 +34,8 @@ disk that fills up between two of them leaves files of two times."""
 LATER = ("start", "gate", "conv_q", "conv_k")
 """Parts of a layer that leave its answer as it is until they have learned: an adapter may get them
 later. A start that is to learn begins as drawn."""
+FREE = ("sweeps", "fast_kernel", "kernel")
+"""Options of how a trained layer is run."""
 ENCODER = "encoder"
 """Header key: fingerprint of the encoder that the trunk stands on."""
 
@@ -173,7 +175,8 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
 
 
 def options_for(adapter: Path) -> dict[str, Any]:
-    """The options of the backend that an adapter of :func:`save_parts` was made with.
+    """The options of the backend that an adapter of :func:`save_parts` was made with, but for
+    those that every run chooses anew (:data:`FREE`).
 
     Raises:
         DataError: its layers are not alike.
@@ -182,7 +185,7 @@ def options_for(adapter: Path) -> dict[str, Any]:
     told = "have one backend with the same options in every layer"
     alike = bool(layers) and all(layer == layers[0] for layer in layers)
     checks.require(alike, str(adapter), told, layers or "none", error=checks.DataError)
-    return dict(layers[0][1])
+    return {name: value for name, value in layers[0][1].items() if name not in FREE}
 
 
 def _part(name: str) -> str:
