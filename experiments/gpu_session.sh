@@ -1,6 +1,7 @@
 #!/bin/bash
 # What a machine that is lent for half an hour does, in the background: the ablation, then the adapter
-# goes on for what is left of SECONDS, with the fast weights' kernel that is faster there:
+# goes on for what is left of SECONDS, with the convolutions that the ablation found better and the
+# fast weights' kernel that is faster there:
 #   cp -r . /tmp/tree; cd /tmp/tree
 #   OUT=/tmp/leg setsid nohup bash experiments/gpu_session.sh SECONDS MINUTES SEED [options] \
 #     >/dev/null 2>&1 </dev/null &
@@ -12,6 +13,11 @@ shift 3
 mkdir -p "$OUT"
 bash "$here/gpu_ablate.sh" "$minutes" "${EXPERIMENT:-$here/ablation.yaml}" >"$OUT/out-1.txt" 2>&1
 echo "ablation ended with $? after $SECONDS s" >>"$OUT/out-1.txt"
+
+chosen=$(PYTHONPATH=${SITE:-/tmp/site}:src ${PYTHON:-python3} "$here/choose_convolved.py" \
+  "$here/ablation.yaml" "${WORK:-/tmp/ablation}" 2>>"$OUT/out-1.txt")
+set -- "$@" $chosen
+echo "the adapter's further options: ${chosen:-none}" >>"$OUT/out-1.txt"
 
 try() { # KERNEL GPU
   local place=${TRIED:-/tmp/try}-$1
