@@ -223,6 +223,28 @@ def test_a_layer_answers_as_with_plain_torch(dtype: torch.dtype) -> None:
     assert relative(found.double(), expected.double()) < (3e-2 if dtype.itemsize == 2 else 1e-4)
 
 
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_a_layer_learns_as_with_plain_torch(dtype: torch.dtype) -> None:
+    """As an adapter is trained: two sweeps, a start that learns; bf16 by autocast."""
+    drawn = draw_case(2, width=64, dtype=torch.float32)
+    case = Case(
+        drawn.tokens.to(PLACE),
+        replace(drawn.context, rope=Rope.of_grid((2, 3), SPECIAL, 32, PLACE)),
+    )
+    found = []
+    for name in ("torch", "triton"):
+        torch.manual_seed(3)
+        layer = TTTMLP(64, 2, sweeps=2, hidden=1, initial="learned", fast_kernel=name).to(PLACE)
+        with torch.autocast(PLACE.type, torch.bfloat16, enabled=dtype.itemsize == 2):
+            attend(layer, case).float().square().sum().backward()
+        found.append({name: p.grad for name, p in layer.named_parameters()})
+    expected, got = found
+    assert {"w0", "w1", "w2", "qkv.weight", "rates.weight"} < set(got)
+    # A head's rates as a whole are what Newton–Schulz divides out: their gradient is rounding.
+    for name in set(got) - {"rates.bias"}:
+        assert relative(got[name], expected[name]) < (0.12 if dtype.itemsize == 2 else 1e-4), name
+
+
 def test_costs_are_counted_without_values() -> None:
     sizes = cost.Sizes(width=64, heads=2, special=1, grid=(2, 2))
     plain, fused = (

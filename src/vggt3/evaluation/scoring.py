@@ -20,6 +20,7 @@ from vggt3.metrics.clouds import CloudErrors, Surface, cloud_errors, icp
 POINTS = 20_000
 """Points of a scene, the same pixels in prediction and truth."""
 FEW = 100_000
+"""Points that are compared on the CPU wherever the rest is computed: a tree finds them sooner."""
 ICP_LIMIT_M = 0.1
 PIXEL_OFFSET = 0.5
 """Of the truth: its rays pass through pixel centres."""
@@ -134,10 +135,11 @@ def score_clouds(
     device: torch.device | str = "cpu",
 ) -> tuple[Scores, dict[str, AlignedCloud]]:
     """Scores of each cloud (the first one's names are plain), and the clouds that could be
-    aligned; all on ``device``. ``seed`` chooses the points, where not all are taken."""
+    aligned. ``seed`` chooses the points, where not all are taken; what is of all pixels is computed
+    on ``device``, and so is the rest if it is of many points."""
     truth = truth.to(device)  # a long scene's products over all pixels take a CPU seconds
     chosen = sample(len(truth), seed, rules.points).to(device)
-    near = truth[chosen]  # few are found sooner in a tree on the CPU
+    near = truth[chosen]
     surface = Surface(near.cpu() if len(near) <= FEW else near) if len(near) else None
     scores: Scores = {}
     aligned: dict[str, AlignedCloud] = {}
