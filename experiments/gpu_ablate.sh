@@ -3,9 +3,9 @@
 #   OUT=folder bash experiments/gpu_ablate.sh MINUTES experiments/ablation.yaml [options]
 # Goes on from .carry/ablation.tgz, if that is there, and leaves $OUT/ablation.tgz for the next leg
 # (with table.md and plot.png in it), and adapters that wait for their scores in adapters.tgz.00 and
-# so on, of 15 MB, if they are few. Every GPU of the machine serves PER_GPU processes (one for each 45
-# GB: while one scores on the CPU, another trains); a row that found no memory is tried again. What is
-# there is packed every minute, so that little is lost where the machine goes before the leg ends.
+# so on, of 15 MB, if they are few. Every GPU of the machine serves PER_GPU processes (one for each 26
+# GB): one trains (42 GB), the others score; a row that found no memory is tried again. What is there
+# is packed every minute, so that little is lost where the machine goes before the leg ends.
 # Times a view are taken last, when every GPU has one process.
 set -o pipefail
 minutes=$1
@@ -63,7 +63,7 @@ together() {  # LEGS OPTIONS…: as many processes, the GPUs' first ones ahead: 
 gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
 memory=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | head -1)
 gpus=$((gpus > 1 ? gpus : 1))
-per=${PER_GPU:-$((${memory:-0} / 45000))}
+per=${PER_GPU:-$((${memory:-0} / 26000))}
 per=$((per > 1 ? per : 1))
 cores=$(env -u OMP_NUM_THREADS nproc)
 threads=$((cores / gpus / per / 2))
@@ -71,7 +71,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 1 ? threads : 1))}
 "$python" experiments/render_exam.py "$1" "$cache" $((cores / 2)) >&2 &
 while sleep 60; do pack; done >/dev/null 2>&1 &
 packer=$!
-together $((gpus * per)) "$@" --untimed
+together $((gpus * per)) "$@" --untimed --take-turns
 failed=$?
 [ $failed = 0 ] && { together "$gpus" "$@" || failed=1; }
 kill "$packer" 2>/dev/null

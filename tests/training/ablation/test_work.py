@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from vggt3.training.ablation import fits, report, table
 from vggt3.training.ablation import work as works
 from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
+from vggt3.training.ablation.turns import turn
 from vggt3.training.ablation.work import Work
 from vggt3.training.module import Training
 from vggt3.training.rendering import Renderer
@@ -196,6 +201,49 @@ def test_time_ends_it_and_the_next_leg_goes_on(
         assert not work(toy(backbone), tmp_path / "out", leg=Leg(minutes=1)).do()
         assert counted.scenes == most, "the scene that was begun is kept"
     assert counted.trainings == 2
+
+
+def _hold(path: Path) -> None:
+    with turn(torch.device("cpu")):
+        (path / "held").touch()
+        while not (path / "go").exists():
+            time.sleep(0.01)
+        (path / "left").touch()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nobody waits there")
+def test_trainings_take_turns(
+    backbone: Path, tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path,))
+    other.start()
+    try:
+        while not (tmp_path / "held").exists():
+            assert other.is_alive()
+            time.sleep(0.01)
+        threading.Timer(0.5, (tmp_path / "go").touch).start()
+        train = fits.train
+
+        def late(*args: Any) -> Any:
+            assert (tmp_path / "left").exists(), "the turn is another's"
+            return train(*args)
+
+        monkeypatch.setattr(fits, "train", late)
+        leg = Leg(row="1/2", take_turns=True)
+        assert work(toy(backbone), tmp_path / "out", leg=leg).do() and counted.trainings == 1
+        with turn(torch.device("cpu")):
+            forked = os.fork()
+            if forked == 0:  # as a worker that outlives the training
+                time.sleep(20)
+                os._exit(0)
+        began = time.monotonic()
+        with turn(torch.device("cpu")):
+            assert time.monotonic() - began < 10
+        os.kill(forked, signal.SIGKILL)
+        os.waitpid(forked, 0)
+    finally:
+        (tmp_path / "go").touch()
+        other.join(30)
 
 
 def test_what_is_not_there_yet_is_said_in_a_line(backbone: Path, tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ class Leg:
     untimed: bool = False
     """Take no times: beside other processes on the device they would be wrong. The same command
     without it takes what is missing."""
+    take_turns: bool = False
+    """Train only while no other process with this option does on the same device: while one trains,
+    others score, and memory is needed for one training."""
 
     def __post_init__(self) -> None:
         number, of = self.share

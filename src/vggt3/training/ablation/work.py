@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from vggt3.training.ablation.keys import Keys
 from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
 from vggt3.training.ablation.times import timed
+from vggt3.training.ablation.turns import turn
 
 Say = Callable[[str], None]
 
@@ -169,9 +170,10 @@ class Work:
         while not self.done(unit):
             fitted = next((f for f in self.fitted(unit) if f.adapter or f is SHIPPED), None)
             if fitted is None:
-                if not self._left(self._longest()):
-                    return False
-                fitted = self._train(unit)
+                with turn(self.device) if self.leg.take_turns else nullcontext():
+                    if not self._left(self._longest()):
+                        return False
+                    fitted = self._train(unit)
             for key, row in unit.rows:
                 if self.complete(key, fitted):
                     continue
