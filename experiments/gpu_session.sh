@@ -22,7 +22,7 @@ echo "the adapter's further options: ${chosen:-none}" >>"$OUT/out-1.txt"
 try() { # KERNEL GPU
   local place=${TRIED:-/tmp/try}-$1
   GPUS=1 CUDA_VISIBLE_DEVICES=$2 LEGS=$place/legs OUT=$place bash "$here/gpu_leg.sh" \
-    adapter "${TRY:-150}" "$seed" "${@:3}" --attention.fast_kernel "$1" --every 20 >/dev/null 2>&1
+    adapter "${TRY:-150}" "$seed" "${@:3}" --attention.fast_kernel "$1" --every 20 --val-batches 1 >/dev/null 2>&1
 }
 rate() { grep -o '[0-9.]*/s' "${TRIED:-/tmp/try}-$1/log.txt" 2>/dev/null | tail -1 | tr -d '/s'; }
 try torch 0 "$@" &
