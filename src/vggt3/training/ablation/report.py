@@ -18,7 +18,7 @@ def write(work: Work) -> str:
     text = told(work, found)
     ahead = dict.fromkeys(line.row.name for line in every if line.row.name not in begun)
     if ahead:
-        text += f"\n- nothing yet of {len(ahead)} rows: {', '.join(ahead)}"
+        text += f"\n- nothing yet of {', '.join(ahead)}"
     with replacing(work.folder.path / "table.md") as beside:
         beside.write_text(text + "\n", encoding="utf-8")
     title = f"difference to {work.ablation.against}, 95 % intervals paired by scene"
