@@ -3,10 +3,11 @@
 #   OUT=folder bash experiments/gpu_ablate.sh MINUTES experiments/ablation.yaml [options]
 # Goes on from .carry/ablation.tgz, if that is there, and leaves $OUT/ablation.tgz for the next leg
 # (with table.md and plot.png in it), and adapters that wait for their scores in adapters.tgz.00 and
-# so on, of 15 MB, if they are few. Every GPU of the machine serves PER_GPU processes (one for each 26
+# so on, of 15 MB, eight at most. Every GPU of the machine serves PER_GPU processes (one for each 26
 # GB): one trains (42 GB), the others score; a row that found no memory is tried again. What is there
 # is packed every minute, so that little is lost where the machine goes before the leg ends.
-# Times a view are taken last, when every GPU has one process.
+# Times a view are taken last, when every GPU has one process, in two further minutes. MINUTES bind:
+# a process that hangs is ended.
 set -o pipefail
 minutes=$1
 shift
@@ -23,26 +24,34 @@ export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/inductor}  # rows
 ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -Hn)"
 mkdir -p "$OUT" "$work"
 [ -f .carry/ablation.tgz ] && tar -xzf .carry/ablation.tgz -C "$work"
-[ -f .carry/adapters.tgz.00 ] && cat .carry/adapters.tgz.* | tar -xz -C "$work"
+if [ -f .carry/adapters.tgz.00 ]; then
+  cat .carry/adapters.tgz.* >"$work/.adapters.tgz"
+  tar -tzf "$work/.adapters.tgz" >/dev/null && tar -xzf "$work/.adapters.tgz" -C "$work"
+  rm "$work/.adapters.tgz"
+fi
 
 pack() {  # a file that changes meanwhile is tar's code 1: it is replaced whole, so either is good
   tar -czf "$OUT/packing" -C "$work" --exclude '*/.?*' --exclude '*.safetensors' . 2>/dev/null
   [ $? -le 1 ] && mv "$OUT/packing" "$OUT/ablation.tgz"
+  (cd "$work" && ls -rt fits/[!.]*.safetensors 2>/dev/null | head -8 | tar -czT - 2>/dev/null) \
+    | split -d -b 15M - "$OUT/.adapters.tgz."
   rm -f "$OUT"/adapters.tgz.*
-  (cd "$work" && tar -cz fits/[!.]*.safetensors 2>/dev/null) | split -d -b 15M - "$OUT/adapters.tgz."
-  [ -e "$OUT/adapters.tgz.03" ] && rm "$OUT"/adapters.tgz.*
+  for piece in "$OUT"/.adapters.tgz.*; do mv "$piece" "$OUT/${piece##*/.}"; done
   cp "$work"/table.md "$work"/plot.png "$OUT" 2>/dev/null
 }
 
-left() { echo $(((end - SECONDS) / 60)); }
+left() { awk "BEGIN {printf \"%.2f\", ($end - $SECONDS) / 60}"; }
 
 share() {  # NUMBER OF OPTIONS…: one process's rows, on a GPU
-  local number=$1 of=$2 tries
+  local number=$1 of=$2 tries code
   shift 2
   for tries in 1 2 3; do
-    [ "$(left)" -ge 1 ] || return 1
-    CUDA_VISIBLE_DEVICES=$(((number - 1) % gpus)) "$python" -m vggt3 ablate "$@" -o "$work" \
-      --row "$number/$of" --minutes "$(left)" --cache "$cache" --workers 0 >/dev/null && return
+    [ $((end - SECONDS)) -ge 30 ] || return 1
+    CUDA_VISIBLE_DEVICES=$(((number - 1) % gpus)) timeout -k 10 $((end - SECONDS + 60)) \
+      "$python" -m vggt3 ablate "$@" -o "$work" --row "$number/$of" --minutes "$(left)" \
+      --cache "$cache" --workers 0 >/dev/null
+    code=$?
+    [ $code -ge 124 ] || [ $code = 0 ] && return $code
     sleep "${PAUSE:-15}"
   done
   return 1
@@ -71,9 +80,10 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 1 ? threads : 1))}
 "$python" experiments/render_exam.py "$1" "$cache" $((cores / 2)) >&2 &
 while sleep 60; do pack; done >/dev/null 2>&1 &
 packer=$!
-together $((gpus * per)) "$@" --untimed --take-turns
+together $((gpus * per)) "$@" --times none --take-turns
 failed=$?
-[ $failed = 0 ] && { together "$gpus" "$@" || failed=1; }
+end=$((end > SECONDS + 120 ? end : SECONDS + 120))
+together "$gpus" "$@" --times only || failed=1
 kill "$packer" 2>/dev/null
 pack
 cat "$work/table.md"

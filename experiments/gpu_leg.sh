@@ -44,9 +44,11 @@ case $leg in
 esac
 out=$OUT work=$legs/$leg-$seed
 mkdir -p "$out" "$work"
-rm -f "$out/ended.txt"
+ended=$out/${ENDED:-ended.txt}
+rm -f "$ended"
+changes=$([ "$leg" = adapter ] && echo adapter || echo '*')
 copy() { # each file whole or as it was before
-  for file in "$work"/*.safetensors "$work"/{log,profile}.txt; do
+  for file in "$work"/$changes.safetensors "$work"/{log,profile}.txt; do
     [ "$file" -nt "$out/${file##*/}" ] && cp "$file" "$out/.copy" && mv "$out/.copy" "$out/${file##*/}"
   done 2>/dev/null
 }
@@ -61,5 +63,5 @@ copy
 [ -e "$work/adapter.safetensors" ] && rm -rf "${legs:?}/$place" && cp -r "$work" "$legs/$place"
 grep -v -i warn "$out/out.txt" >"$work/said.txt"
 head -6 "$work/said.txt"; echo …; tail -25 "$work/said.txt"
-echo "$leg ended with $code after $((SECONDS - began)) s" | tee "$out/ended.txt"
+echo "$leg ended with $code after $((SECONDS - began)) s" | tee "$ended"
 exit $code

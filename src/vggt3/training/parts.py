@@ -152,7 +152,7 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
     """
     known, header = _read([adapter])
     if "backends" in header:
-        stored = [name for name, _ in json.loads(header["backends"])]
+        stored = [name for name, _ in _backends(header, adapter)]
     else:
         published = weights.read_adapter(adapter)
         known = dict(published.tensors)
@@ -181,11 +181,19 @@ def options_for(adapter: Path) -> dict[str, Any]:
     Raises:
         DataError: its layers are not alike.
     """
-    layers = json.loads(_read([adapter])[1].get("backends", "[]"))
+    layers = _backends(_read([adapter])[1], adapter)
     told = "have one backend with the same options in every layer"
     alike = bool(layers) and all(layer == layers[0] for layer in layers)
     checks.require(alike, str(adapter), told, layers or "none", error=checks.DataError)
     return {name: value for name, value in layers[0][1].items() if name not in FREE}
+
+
+def _backends(header: Mapping[str, str], adapter: Path) -> list[tuple[str, dict[str, Any]]]:
+    found = json.loads(header.get("backends", "[]"))
+    whole = all(isinstance(layer, list) and len(layer) == 2 for layer in found)
+    told = "name a backend and its options for every layer in its header"
+    checks.require(whole, str(adapter), told, found, error=checks.DataError)
+    return [(name, dict(options)) for name, options in found]
 
 
 def _part(name: str) -> str:

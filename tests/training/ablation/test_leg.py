@@ -16,8 +16,7 @@ from tests.conftest import ROOT
 PYTHON = """#!/bin/bash
 # In place of Python: writes down its words, and adds a file to the results.
 if [ "$1" != -m ]; then echo "$*" >> "$CALLS.rendered"; exit; fi
-times=yes
-while [ "$1" != -o ]; do [ "$1" = --untimed ] && times=no; shift; done
+while [ "$1" != -o ]; do [ "$1" = --times ] && times=$2; shift; done
 echo "$CUDA_VISIBLE_DEVICES: $* times $times" >> "$CALLS"
 mkdir -p "$2/scores"
 echo row > "$2/scores/$BASHPID-${CUDA_VISIBLE_DEVICES}.json"
@@ -46,11 +45,11 @@ def leg(folder: Path, gpus: int, fails: str = "none", per_gpu: int = 1) -> int:
 def test_legs(tmp_path: Path) -> None:
     assert leg(tmp_path, gpus=2, per_gpu=2) == 0
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls[-1].endswith("yes") and calls[-2].endswith("yes"), "times come last"
+    assert calls[-1].endswith("only") and calls[-2].endswith("only"), "times come last"
     work, rest = tmp_path / "work", "--cache rooms --workers 0 times"
-    rows = [f"{n % 2}: -o {work} --row {n + 1}/4 --minutes 8 {rest} no" for n in range(4)]
-    rows += [f"{n}: -o {work} --row {n + 1}/2 --minutes 8 {rest} yes" for n in range(2)]
-    told = [re.sub("--minutes [78] ", "--minutes 8 ", call) for call in calls]
+    rows = [f"{n % 2}: -o {work} --row {n + 1}/4 --minutes 8 {rest} none" for n in range(4)]
+    rows += [f"{n}: -o {work} --row {n + 1}/2 --minutes 8 {rest} only" for n in range(2)]
+    told = [re.sub(r"--minutes [78]\.\d\d ", "--minutes 8 ", call) for call in calls]
     assert sorted(told) == sorted(rows)
     assert "render_exam.py x.yaml rooms" in (tmp_path / "calls.rendered").read_text()
     assert (tmp_path / "out" / "table.md").read_text() == "table\n"
@@ -60,13 +59,13 @@ def test_legs(tmp_path: Path) -> None:
     work.rename(tmp_path / "another machine's")
     (tmp_path / "calls").unlink()
     assert leg(tmp_path, gpus=1, fails="0") == 1, "a row that failed is not hidden"
-    assert len((tmp_path / "calls").read_text().splitlines()) == 3, "memory may be there later"
+    assert len((tmp_path / "calls").read_text().splitlines()) == 6, "memory may be there later"
     with tarfile.open(tmp_path / "out" / "ablation.tgz") as packed:
         names = packed.getnames()
     assert not [name for name in names if "draft" in name or name.endswith("safetensors")]
-    assert len([name for name in names if name.endswith(".json")]) == 6 + 3
+    assert len([name for name in names if name.endswith(".json")]) == 6 + 6
     with tarfile.open(tmp_path / "out" / "adapters.tgz.00") as packed:
-        assert len(packed.getnames()) == 6 + 3, "they wait for their scores"
+        assert len(packed.getnames()) == 8, "of those that wait for their scores"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell script")

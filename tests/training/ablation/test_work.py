@@ -123,7 +123,7 @@ def test_times_wait_for_a_run_of_their_own(
         return take(row, *given)
 
     monkeypatch.setattr(works, "timed", timed)
-    first = work(ablation, tmp_path / "out", leg=Leg(untimed=True))
+    first = work(ablation, tmp_path / "out", leg=Leg(times="none"))
     assert first.do() and not began
     assert all(line.ms_a_view is None and len(line.by_scene) == 1 for line in table.lines(first))
     assert work(ablation, tmp_path / "out").do() and work(ablation, tmp_path / "out").do()
@@ -250,9 +250,7 @@ def test_what_is_not_there_yet_is_said_in_a_line(backbone: Path, tmp_path: Path)
     ablation = toy(backbone)
     assert work(ablation, tmp_path / "out", leg=Leg(row="1/2")).do()
     told = report.write(work(ablation, tmp_path / "out"))
-    assert (
-        told.endswith("- nothing yet of from scratch") and told.count("from scratch") == 1
-    )
+    assert told.endswith("- nothing yet of from scratch") and told.count("from scratch") == 1
     assert work(ablation, tmp_path / "out", leg=Leg(row="2/2")).do()
     assert "nothing yet" not in report.write(work(ablation, tmp_path / "out"))
 

@@ -19,9 +19,9 @@ class Leg:
     command."""
     keep_adapters: bool = False
     """Keep adapters of at most 6 MB when their rows are complete."""
-    untimed: bool = False
-    """Take no times: beside other processes on the device they would be wrong. The same command
-    without it takes what is missing."""
+    times: str = "after"
+    """Times a view: after all else; none, since beside other processes on the device they would be
+    wrong; or only the times that are missing."""
     take_turns: bool = False
     """Train only while no other process with this option does on the same device: while one trains,
     others score, and memory is needed for one training."""
@@ -29,6 +29,7 @@ class Leg:
     def __post_init__(self) -> None:
         number, of = self.share
         checks.require(1 <= number <= of, "--row", "be I/K with I from 1 to K", f"'{self.row}'")
+        checks.choose("--times", self.times, ("after", "none", "only"))
         given = self.minutes
         checks.require(given is None or given > 0, "--minutes", "be above 0", given)
 

@@ -30,6 +30,7 @@ from vggt3.training.ablation.times import timed
 from vggt3.training.ablation.turns import turn
 
 Say = Callable[[str], None]
+Rows = tuple[tuple[str, RowSettings], ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Unit:
     """One training and the rows that it serves."""
 
     fit: Fit
-    rows: tuple[tuple[str, RowSettings], ...]
+    rows: Rows
     """Key and row; rows that are the same but for their names have one key."""
 
 
@@ -98,8 +99,11 @@ class Work:
 
     def done(self, unit: Unit) -> bool:
         """Whether all rows of a training are complete."""
+        return self._are_done(unit, unit.rows)
+
+    def _are_done(self, unit: Unit, rows: Rows) -> bool:
         return any(
-            all(self.complete(key, fitted) for key, _ in unit.rows) for fitted in self.fitted(unit)
+            all(self.complete(key, fitted) for key, _ in rows) for fitted in self.fitted(unit)
         )
 
     def complete(self, key: str, fitted: Fitted) -> bool:
@@ -127,18 +131,30 @@ class Work:
         self.folder.open(self.about)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device.index or 0)  # where kernels of our own are launched
-        for number, unit in enumerate(self.mine, 1):
-            self.say(f"{number}/{len(self.mine)} {', '.join(row.name for _, row in unit.rows)}")
-            if self.done(unit):
-                self.say("  is there")
-                continue
-            try:
-                if not self._do(unit):
+        finished = self.leg.times == "only" or self._rows()
+        timed = self.leg.times == "none" or self._time()
+        return finished and timed
+
+    def _rows(self) -> bool:
+        """Train and score; rows that share a training with another come when all have trained."""
+        finished = True
+        for all_rows in (False, True):
+            for number, unit in enumerate(self.mine, 1):
+                rows = unit.rows if all_rows else unit.rows[:1]
+                if self._are_done(unit, rows) or unit.fit.row.name in self.failed:
+                    continue
+                names = ", ".join(row.name for _, row in rows)
+                self.say(f"{number}/{len(self.mine)} {names}")
+                try:
+                    finished &= self._do(unit, rows)
+                except (checks.InputError, RuntimeError) as error:
+                    if "CUDA error" in str(error):  # nothing runs on the device after that
+                        raise
+                    self._fails(unit.fit.row, error)
+                self._free()
+                if not self._left(0):
                     return False
-            except (checks.InputError, torch.OutOfMemoryError) as error:
-                self._fails(unit.fit.row, error)
-            self._free()
-        return self.leg.untimed or self._time()
+        return finished
 
     def _time(self) -> bool:
         """Take the times that are not there, when nothing of this process's is left to train."""
@@ -163,18 +179,20 @@ class Work:
 
     def _fails(self, row: RowSettings, error: Exception) -> None:
         self.failed.append(row.name)
-        self.say(f"  failed: {str(error).partition(chr(10))[0]}")
+        known = isinstance(error, checks.InputError | torch.OutOfMemoryError)
+        kind = "" if known else f"{type(error).__name__}: "
+        self.say(f"  failed: {kind}{str(error).partition(chr(10))[0]}")
 
-    def _do(self, unit: Unit) -> bool:
+    def _do(self, unit: Unit, rows: Rows) -> bool:
         """Train where there is nothing to score, score what is not scored; False as :meth:`do`."""
-        while not self.done(unit):
+        while not self._are_done(unit, rows):
             fitted = next((f for f in self.fitted(unit) if f.adapter or f is SHIPPED), None)
             if fitted is None:
                 with turn(self.device) if self.leg.take_turns else nullcontext():
                     if not self._left(self._longest()):
                         return False
                     fitted = self._train(unit)
-            for key, row in unit.rows:
+            for key, row in rows:
                 if self.complete(key, fitted):
                     continue
                 engine = self._engine(row, fitted)
@@ -182,7 +200,7 @@ class Work:
                     break
                 if not self._score(key, row, fitted, engine):
                     return False
-        for fitted in self.fitted(unit):
+        for fitted in self.fitted(unit) if self.done(unit) else ():
             self._tidy(fitted.adapter)
         return True
 
