@@ -72,6 +72,15 @@ def test_later_sweeps_are_compiled_too() -> None:
     assert (two, graphs("ttt_mlp", sweeps=3)) == (one + 2, one + 3)
 
 
+def test_fused_fast_weights_break_nothing() -> None:
+    """With all that an adapter's leg asks of them."""
+    pytest.importorskip("triton")
+    leg: dict[str, Any] = {"sweeps": 2, "initial": "learned", "convolved": "qkv"}
+    plain = graphs("ttt_shortconv", **leg)
+    _forget()
+    assert graphs("ttt_shortconv", **leg, fast_kernel="triton") == plain
+
+
 def test_another_model_compiles_only_what_is_new_in_it() -> None:
     """So that a row of an ablation begins in a fraction of the first one's time."""
     held: list[Any] = []
