@@ -23,23 +23,24 @@ SETS = ("v8", "v24")
 
 def main(experiment: str, folder: str) -> None:
     """Print the option, or nothing; what it is chosen from goes to the standard error."""
-    lines = table.lines(Work(settings.read(Path(experiment)), Folder(Path(folder))))
-    scores = {(x.row.name, x.set): x.by_scene for x in lines if x.set in SETS}
+    ablation = settings.read(Path(experiment))
+    lines = table.lines(Work(ablation, Folder(Path(folder))))
+    scores = {(line.row.name, line.set): line.by_scene for line in lines}
     best, gain = None, 0.0
-    for row in dict.fromkeys(x.row.name for x in lines):
-        options = next(x.row.options for x in lines if x.row.name == row)
-        if "v" not in options.get("convolved", "") or options["convolved"] == "v":
+    for row in ablation.rows:
+        convolved = row.options.get("convolved", "v")
+        if convolved == "v" or "v" not in convolved:
             continue
         gains = [
             found["auc@30"] - scores[BASE, name][scene]["auc@30"]
             for name in SETS
-            for scene, found in scores[row, name].items()
+            for scene, found in scores[row.name, name].items()
             if scene in scores[BASE, name]
         ]
         told = interval(gains)
-        print(f"{row}: {told.mean:+.2f} [{told.low:+.2f}, {told.high:+.2f}]", file=sys.stderr)
+        print(f"{row.name}: {told.mean:+.2f} [{told.low:+.2f}, {told.high:+.2f}]", file=sys.stderr)
         if table.decided(told) and told.mean > gain:
-            best, gain = options["convolved"], told.mean
+            best, gain = convolved, told.mean
     if best is not None:
         print(f"--attention.convolved {best}")
 

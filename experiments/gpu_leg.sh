@@ -14,7 +14,7 @@ export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-/tmp/inductor}
 export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-/tmp/triton}
 export NCCL_NVLS_ENABLE=0 # NVLink multicast can put a host's GPUs, which others share, out of service
 shipped=src/vggt3/weights legs=${LEGS:-/tmp/legs}
-gpus=${GPUS:-$(nvidia-smi --list-gpus 2>/dev/null | wc -l)}
+gpus=$(nvidia-smi --list-gpus 2>/dev/null | wc -l)
 gpus=$((gpus > 1 ? gpus : 1))
 workers=$(($(env -u OMP_NUM_THREADS nproc) / gpus - 2))
 workers=$((workers > 14 ? 14 : workers < 0 ? 0 : workers))
@@ -47,10 +47,8 @@ mkdir -p "$out" "$work"
 ended=$out/${ENDED:-ended.txt}
 rm -f "$ended"
 changes=$([ "$leg" = adapter ] && echo adapter || echo '*')
-copy() { # each file whole or as it was before
-  for file in "$work"/$changes.safetensors "$work"/{log,profile}.txt; do
-    [ "$file" -nt "$out/${file##*/}" ] && cp "$file" "$out/.copy" && mv "$out/.copy" "$out/${file##*/}"
-  done 2>/dev/null
+copy() {
+  bash "$(dirname "$0")/copy_newer.sh" "$out" "$work"/$changes.safetensors "$work"/{log,profile}.txt
 }
 while sleep 10; do copy; done &
 copier=$!

@@ -10,22 +10,19 @@ until=$((SECONDS + $1)) leg=${2:-/tmp/leg}
 [ -d "$leg" ] || { echo "no leg in $leg: another machine?" >&2; exit 2; }
 mkdir -p "$OUT"
 
-bring() { # each file whole or as it was before; eight may come home
+bring() { # eight files may come home
   tar -czf "$leg/.told" -C "$leg" --exclude log.txt --exclude '*.safetensors' --exclude '*.tgz*' \
     --exclude './.*' . 2>/dev/null
   mv "$leg/.told" "$leg/told.tgz"
-  for file in "$leg"/*.safetensors "$leg"/*.tgz* "$leg"/log.txt; do
-    [ "$file" -nt "$OUT/${file##*/}" ] && cp -p "$file" "$OUT/.copy" && mv "$OUT/.copy" "$OUT/${file##*/}"
-  done 2>/dev/null
+  bash "$(dirname "$0")/copy_newer.sh" "$OUT" "$leg"/*.safetensors "$leg"/*.tgz* "$leg"/log.txt
 }
 
-while bring; ((SECONDS < until)) && [ ! -e "$leg/ended.txt" ]; do
-  for ((n = 0; n < 15 && SECONDS < until; n++)); do
-    [ -e "$leg/ended.txt" ] && break
-    sleep 2
-  done
+for ((n = 0; SECONDS < until; n++)); do
+  [ -e "$leg/ended.txt" ] && break
+  ((n % 15 == 0)) && bring
+  sleep 2
 done
 bring
 nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader 2>/dev/null
-for told in "$leg"/out*.txt; do grep -v -i warn "$told" | tail -"${LINES_SHOWN:-15}"; done
+for told in "$leg"/out*.txt; do grep -v -i warn "$told" | tail -15; done
 cat "$leg/ended.txt" 2>/dev/null || echo "goes on"
