@@ -3,63 +3,30 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.training.ablation.counting import Counted
 from tests.training.ablation.toy import EXAM, ROWS, TRAINING, toy, work
 from tests.training.fits import painted
 from vggt3 import cli
 from vggt3.checks import UsageError
-from vggt3.evaluation import examine
 from vggt3.evaluation.record import read_record
 from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import open_model
 from vggt3.model.weight_files import read_header
-from vggt3.training.ablation import fits, report, table
-from vggt3.training.ablation import work as works
+from vggt3.training.ablation import report, table
 from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
-from vggt3.training.ablation.turns import turn
 from vggt3.training.ablation.work import Work
 from vggt3.training.module import Training
 from vggt3.training.rendering import Renderer
 
 pytestmark = pytest.mark.usefixtures("cheap")
-
-
-class Counted:
-    """How often something was done, and where it stops."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.scenes = self.trainings = 0
-        self.last: int | None = None
-        row, train = examine.Examination._row, fits.train
-
-        def score(examination: Any, name: str, scene: Any) -> Any:
-            if self.scenes == self.last:
-                raise KeyboardInterrupt
-            self.scenes += 1
-            return row(examination, name, scene)
-
-        def learn(*args: Any) -> Any:
-            self.trainings += 1
-            return train(*args)
-
-        monkeypatch.setattr(examine.Examination, "_row", score)
-        monkeypatch.setattr(fits, "train", learn)
-
-
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
-    return Counted(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -107,30 +74,6 @@ def test_two_rows_from_beginning_to_end(backbone: Path, tmp_path: Path, counted:
     left = [path.name for path in (tmp_path / "out").rglob("*")]
     assert not [n for n in left if n.endswith(".safetensors")], "complete rows need no weights"
     assert not [n for n in left if n.startswith(".")], "nothing half-made is left"
-
-
-def test_times_wait_for_a_run_of_their_own(
-    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are of backends, not of weights: rows that differ in training alone share one."""
-    twice = [*ROWS, {"name": "again", "attention": "ttt_shortconv"}]
-    ablation = toy(backbone, twice, exam={"scenes": {"v8": 1}, "points": "none", "repeat": 2})
-    began: list[tuple[str, int]] = []
-    take = works.timed
-
-    def timed(row: RowSettings, *given: Any) -> dict[str, Any]:
-        began.append((row.name, given[2]))
-        return take(row, *given)
-
-    monkeypatch.setattr(works, "timed", timed)
-    first = work(ablation, tmp_path / "out", leg=Leg(times="none"))
-    assert first.do() and not began
-    assert all(line.ms_a_view is None and len(line.by_scene) == 1 for line in table.lines(first))
-    assert work(ablation, tmp_path / "out").do() and work(ablation, tmp_path / "out").do()
-    assert began == [("softmax", 2), ("from scratch", 2)]
-    found = {line.row.name: line.ms_a_view for line in table.lines(first)}
-    assert found["again"] == found["from scratch"] != found["softmax"]
-    assert all(time is not None and time > 0 for time in found.values())
 
 
 @pytest.mark.parametrize(("start", "teacher"), [("softmax", 0), ("scratch", 0), ("softmax", 3)])
@@ -201,49 +144,6 @@ def test_time_ends_it_and_the_next_leg_goes_on(
         assert not work(toy(backbone), tmp_path / "out", leg=Leg(minutes=1)).do()
         assert counted.scenes == most, "the scene that was begun is kept"
     assert counted.trainings == 2
-
-
-def _hold(path: Path) -> None:
-    with turn(torch.device("cpu")):
-        (path / "held").touch()
-        while not (path / "go").exists():
-            time.sleep(0.01)
-        (path / "left").touch()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="nobody waits there")
-def test_trainings_take_turns(
-    backbone: Path, tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path,))
-    other.start()
-    try:
-        while not (tmp_path / "held").exists():
-            assert other.is_alive()
-            time.sleep(0.01)
-        threading.Timer(0.5, (tmp_path / "go").touch).start()
-        train = fits.train
-
-        def late(*args: Any) -> Any:
-            assert (tmp_path / "left").exists(), "the turn is another's"
-            return train(*args)
-
-        monkeypatch.setattr(fits, "train", late)
-        leg = Leg(row="1/2", take_turns=True)
-        assert work(toy(backbone), tmp_path / "out", leg=leg).do() and counted.trainings == 1
-        with turn(torch.device("cpu")):
-            forked = os.fork()
-            if forked == 0:  # as a worker that outlives the training
-                time.sleep(20)
-                os._exit(0)
-        began = time.monotonic()
-        with turn(torch.device("cpu")):
-            assert time.monotonic() - began < 10
-        os.kill(forked, signal.SIGKILL)
-        os.waitpid(forked, 0)
-    finally:
-        (tmp_path / "go").touch()
-        other.join(30)
 
 
 def test_what_is_not_there_yet_is_said_in_a_line(backbone: Path, tmp_path: Path) -> None:
