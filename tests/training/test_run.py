@@ -105,3 +105,38 @@ def test_the_clock_may_start_after_the_step_that_compiles(monkeypatch: pytest.Mo
         deadline.on_train_batch_end(trainer, module)
         assert deadline.gone == gone
     assert trainer.should_stop and module.progress == 0.5
+
+
+def test_the_rate_does_not_fall_while_the_machine_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lent for 100 s of which 60 go before the second step: the course is over the other 40."""
+    now = iter([55.0, 60.0, 70.0, 80.0, 100.0])
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    deadline, module = Deadline(100, since=0.0, after=2), Training(VGGT3.build(TINY, "softmax"))
+    trainer: Any = SimpleNamespace(global_step=0, world_size=1, should_stop=False)
+    seen = []
+    while not trainer.should_stop:
+        deadline.on_train_batch_start(trainer, module, None, 0)
+        seen.append(module.progress)
+        trainer.global_step += 1
+        deadline.on_train_batch_end(trainer, module)
+    assert seen == [0.0, 0.0, 0.0, 0.25, 0.5] and deadline.gone == 100.0
+
+
+def test_processes_read_one_clock_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks nothing changes, and what is before the course is what all have read."""
+    now = iter(range(10, 1000, 10))
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(callbacks, "TOGETHER", 3)
+    deadline, module = Deadline(100, since=0.0, after=1), Training(VGGT3.build(TINY, "softmax"))
+    told = iter([40.0, 70.0])  # the first process's clock
+    strategy = SimpleNamespace(broadcast=lambda mine: next(told))
+    trainer: Any = SimpleNamespace(
+        global_step=0, world_size=2, should_stop=False, strategy=strategy
+    )
+    seen = []
+    for _ in range(7):
+        deadline.on_train_batch_start(trainer, module, None, 0)
+        seen.append(module.progress)
+        trainer.global_step += 1
+        deadline.on_train_batch_end(trainer, module)
+    assert seen == [0.0] * 6 + [0.5] and deadline.ahead == 40.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ def ablate(
     output: Annotated[Path | None, "-o"] = None,
     dry_run: bool = False,
     merge: str | None = None,
+    against: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     leg: Leg = Leg(),
@@ -36,6 +38,7 @@ def ablate(
         dry_run: Print the rows, what each costs and what is there; compute nothing.
         merge: Folders of the same ablation, separated by commas, whose results are taken over;
             nothing is computed.
+        against: Name of the row that the others are compared with (default: the experiment's).
         device: cpu, cuda, cuda:1, mps, …; auto takes an accelerator if there is one.
         precision: Of the exam: fp32, or bf16 (parameters and products); auto is bf16 on
             CUDA, else fp32.
@@ -45,8 +48,9 @@ def ablate(
     from vggt3.training.ablation.work import Work
 
     folder = Folder(output or Path("ablations") / experiment.stem)
+    ablation = settings.read(experiment)
     work = Work(
-        settings.read(experiment),
+        ablation if against is None else replace(ablation, against=against),
         folder,
         RunOptions(device=device, precision=precision),
         pictures,

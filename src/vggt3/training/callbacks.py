@@ -27,14 +27,15 @@ class Deadline(Callback):
     """Ends a run after ``seconds``, and tells the learning rate how much of it is done.
 
     The clock runs from ``since`` (of :func:`time.monotonic`): a machine is lent by the minute,
-    whoever uses it. If not given, from the end of step ``after``, such as the one that compiles.
+    whoever uses it. If not given, from the end of step ``after``. The learning rate's course is over
+    what is left by then: a machine that compiles for half of its time would fall before it learns.
     """
 
     def __init__(self, seconds: float, since: float | None = None, after: int = 0) -> None:
         checks.require(seconds > 0, "--seconds", "be positive", seconds)
         self.seconds, self.after = seconds, after
         self.started = since
-        self.gone = 0.0
+        self.gone, self.ahead = 0.0, None if after else 0.0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -43,16 +44,21 @@ class Deadline(Callback):
         if self.started is None and trainer.global_step >= self.after:
             self.started = time.monotonic()
         assert isinstance(pl_module, Training)
-        pl_module.progress = min(1.0, self.gone / self.seconds)
+        if self.ahead is not None and self.seconds > self.ahead:
+            part = (self.gone - self.ahead) / (self.seconds - self.ahead)
+            pl_module.progress = min(1.0, part)
 
     def _look(self, trainer: Trainer) -> None:
         """Read the clock; all processes go by one, so that their learning rates and last steps
         are the same."""
         gone = 0.0 if self.started is None else time.monotonic() - self.started
-        if trainer.world_size == 1:
-            self.gone = gone
-        elif trainer.global_step % TOGETHER == 0:
-            self.gone = trainer.strategy.broadcast(gone)
+        if trainer.world_size > 1:
+            if trainer.global_step % TOGETHER:
+                return
+            gone = trainer.strategy.broadcast(gone)
+        self.gone = gone
+        if self.ahead is None and trainer.global_step >= self.after:
+            self.ahead = gone
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop once the time is up."""

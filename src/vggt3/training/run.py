@@ -32,6 +32,8 @@ class RunOptions:
     seconds: float = 0.0
     """Time of the training from its preparations on, compilation included; saving and the exam at
     the end come after it. 0 is until the steps are done."""
+    compiling: int = 0
+    """Steps after which all is compiled: the learning rate's course is over the time left by then."""
     every: int = 50
     """Steps between printed lines."""
     validate_every: int = 0
@@ -49,6 +51,7 @@ class RunOptions:
         checks.require(
             self.steps > 0 or self.seconds > 0, "--steps or --seconds", "be given", "neither"
         )
+        checks.require(self.compiling >= 0, "--compiling", "be at least 0", self.compiling)
 
 
 def make_model(
@@ -90,7 +93,9 @@ def run(
         torch.backends.cudnn.benchmark = True
     report = Report(options.every, output / "log.txt")
     # The deadline decides first whether a step is the last, and the others act on it.
-    callbacks: list[Any] = [Deadline(options.seconds, began)] if options.seconds > 0 else []
+    callbacks: list[Any] = []
+    if options.seconds > 0:
+        callbacks.append(Deadline(options.seconds, began, options.compiling))
     callbacks += [report, Keep(output, options.minutes, report)]
     if options.profile:
         callbacks.append(Profile(output / "profile.txt", options.profile))
