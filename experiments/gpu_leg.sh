@@ -29,7 +29,7 @@ look=(--fov-deg '[35,90]' --clutter '[0,8]' --thin '[0,6]' --repeated 0.15 --wea
   --turns 0.05 --advances 0.1 --jpeg '[40,98]' --exposure 0.25 --white-balance 0.07)
 [ "${LOOK:-photographs}" = photographs ] || look=()
 options=("${look[@]}" --method muon --record --samples 4 --normals 0.1 --dropped 0 --tail 10 --sky 0.2 --dense-every 2 --minutes 1.5
-  --every 100 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
+  --every 100 --compiling 60 --val-batches 4 --workers "$workers" --devices "$gpus" --seed "$seed" --start "$start"
   --recipes "${RECIPES:-8@168x168*36:4,24@168x168*12:1,48@168x168*6:1,8@154x224*28:1,8@224x168*27:1}")
 [ -d .carry/textures ] && options+=(--textures .carry/textures)
 case $leg in
@@ -38,7 +38,7 @@ case $leg in
   adapter) place=adapter
     options+=(--recipes "${RECIPES:-8@168x168*36:3,48@168x168*6:1,288@168x168*1:1,8@154x224*28:1}"
       --train adapter --attention ttt_shortconv --attention.sweeps 2 --attention.initial learned
-      --teacher 10 --lr 1.5e-3 --warmup 50 --decay 0.8 --adapter "$(first "$legs/adapter/adapter.safetensors" \
+      --attention.fast_kernel triton --teacher 10 --lr 1.5e-3 --warmup 50 --decay 0.8 --adapter "$(first "$legs/adapter/adapter.safetensors" \
         .carry/adapter.safetensors $shipped/small.ttt_shortconv.safetensors)") ;;
   *) echo "no such leg: $leg" >&2; exit 2 ;;
 esac

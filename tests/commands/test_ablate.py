@@ -63,7 +63,7 @@ def test_rows_by_shares_then_the_table(
     assert (out / "table.md").read_text() == printed.out
     assert (out / "plot.png").stat().st_size > 1000
     assert "− softmax |" in printed.out
-    assert run(file, "-o", out, "--against", "from scratch") == 0
+    assert run(file, "-o", out, "--against", "from scratch", "--report") == 0
     printed = capsys.readouterr()
     assert "− from scratch |" in printed.out and "− softmax |" not in printed.out
     assert "trained" not in printed.err and (out / "table.md").read_text() == printed.out
@@ -79,6 +79,7 @@ def test_what_is_wrong_is_said(
     for words, told in (
         ((tmp_path / "none.yaml",), "no such file"),
         ((file, "--row", "3"), "--row must look like 3/8"),
+        ((file, "--report"), "must be a file of an ablation"),
         ((file, "--against", "linear"), "against must be one of"),
         ((file, "--merge", tmp_path / "x"), "must be a file of an ablation"),
         ((file, "--fast-pictures"), "--fast-pictures must be used with a CUDA device"),

@@ -202,6 +202,34 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
         save_adapter(tmp_path / "b.safetensors", model, record={"x": float("nan")})
 
 
+@pytest.mark.parametrize("options", [{}, {"initial": "learned", "gate": True}])
+def test_an_adapter_as_int8(options: dict[str, Any], tmp_path: Path) -> None:
+    """Matrices come back within half a step of their channel, all else as bf16 has it."""
+    model = random_model(TINY, "ttt_shortconv", options, 3)
+    with torch.no_grad():  # nothing that begins as zeros
+        for block in model.aggregator.global_blocks:
+            for parameter in block.attn.parameters():
+                parameter.normal_()
+    backbone, wide = tmp_path / "tiny.safetensors", tmp_path / "tiny.wide.safetensors"
+    adapter = tmp_path / "tiny.ttt_shortconv.safetensors"
+    mark = save_backbone(backbone, model)
+    save_adapter(wide, model, backbone=mark)
+    save_adapter(adapter, model, backbone=mark, packed=True)
+    before, after = (load_model(backbone, file).state_dict() for file in (wide, adapter))
+    changed = 0
+    for name, tensor in model.state_dict().items():
+        if ".attn." in name and "global" in name and name.endswith(".weight") and tensor.dim() >= 2:
+            step = tensor.flatten(1).abs().amax(1) / 127
+            worst = (after[name] - tensor).flatten(1).abs().amax(1)
+            assert (worst <= 0.5001 * step).all(), name
+            changed += not torch.equal(after[name], before[name])
+        else:
+            assert torch.equal(after[name], before[name]), name
+    matrices = 5 if "gate" in options else 4  # qkv, proj, rates, conv, gate
+    assert changed == matrices * TINY.layers
+    assert adapter.stat().st_size < wide.stat().st_size
+
+
 def test_small_loads_within_a_second(tmp_path: Path) -> None:
     """In the processor's time of one thread: other work on the machine does not count."""
     softmax = random_model(SMALL, "softmax", {}, 0)

@@ -18,6 +18,7 @@ def ablate(
     *,
     output: Annotated[Path | None, "-o"] = None,
     dry_run: bool = False,
+    report: bool = False,
     merge: str | None = None,
     against: str | None = None,
     device: str = "auto",
@@ -36,6 +37,7 @@ def ablate(
         experiment: A YAML file, such as experiments/ablation.yaml.
         output: Folder of the results (default: ablations/NAME, after the file).
         dry_run: Print the rows, what each costs and what is there; compute nothing.
+        report: Print the table of what is there, on whatever machine; compute nothing.
         merge: Folders of the same ablation, separated by commas, whose results are taken over;
             nothing is computed.
         against: Name of the row that the others are compared with (default: the experiment's).
@@ -43,7 +45,8 @@ def ablate(
         precision: Of the exam: fp32, or bf16 (parameters and products); auto is bf16 on
             CUDA, else fp32.
     """
-    from vggt3.training.ablation import costs, report, settings
+    from vggt3.training.ablation import costs, settings
+    from vggt3.training.ablation import report as reporting
     from vggt3.training.ablation.folder import Folder
     from vggt3.training.ablation.work import Work
 
@@ -67,9 +70,9 @@ def ablate(
     if merge is not None:
         for other in merge.split(","):
             _say(f"{folder.merge(Path(other.strip()))} files taken from {other.strip()}")
-    else:
+    elif not report:
         finished = _do(work)
-    print(report.write(work))
+    print(reporting.write(work))
     if not finished:
         _say("the time is up; the same command goes on")
     return 1 if work.failed else 0

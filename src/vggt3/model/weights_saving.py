@@ -72,6 +72,7 @@ def save_adapter(
     *,
     backbone: str | None = None,
     dtype: torch.dtype | None = torch.bfloat16,
+    packed: bool = False,
     record: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model's global attention.
@@ -83,6 +84,7 @@ def save_adapter(
         model: whose.
         backbone: the fingerprint of its backbone; None computes it.
         dtype: of the stored values; None keeps each tensor's own.
+        packed: matrices and kernels as int8 (:mod:`quantisation`), whatever ``dtype``.
         record: how it was trained, any JSON object.
 
     Raises:
@@ -95,9 +97,11 @@ def save_adapter(
         drawn = _drawn_buffers(spec, attn, layer)
         for name, tensor in attn.state_dict().items():
             if name not in drawn:
-                stored = tensor if dtype is None else tensor.to(dtype)
-                tensors[attention_prefix(layer) + name] = stored
+                kept = tensor if packed or dtype is None else tensor.to(dtype)
+                tensors[attention_prefix(layer) + name] = kept
         layers.append(StoredLayer(spec, sums(drawn) if drawn else None))
+    if packed:
+        tensors = quantisation.pack(tensors)
     found = fingerprint(model.state_dict()) if backbone is None else backbone
     header = Header("adapter", found, model.config, tuple(layers), record=record or {})
     write(path, tensors, header)

@@ -27,8 +27,9 @@ class Deadline(Callback):
     """Ends a run after ``seconds``, and tells the learning rate how much of it is done.
 
     The clock runs from ``since`` (of :func:`time.monotonic`): a machine is lent by the minute,
-    whoever uses it. If not given, from the end of step ``after``. The learning rate's course is over
-    what is left by then: a machine that compiles for half of its time would fall before it learns.
+    whoever uses it. If not given, from the end of step ``after``. The learning rate's course is
+    over what is left by then: where half of the time went into compiling, it would have fallen
+    before anything was learned.
     """
 
     def __init__(self, seconds: float, since: float | None = None, after: int = 0) -> None:

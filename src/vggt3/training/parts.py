@@ -226,7 +226,7 @@ def publish(
 
     ``model`` is what :func:`load_encoder` and :func:`load_parts` made, ``record`` how it was
     trained. A softmax adapter comes with its backbone, and with the encoder where that is not the
-    one that lies there; any other needs that backbone's file.
+    one that lies there; any other needs that backbone's file, and is stored as int8.
 
     Raises:
         DataError: an adapter for another backbone than the one that lies there.
@@ -247,7 +247,8 @@ def publish(
             error=checks.DataError,
         )
     adapter = encoder.parent / f"{name}.{backends}.safetensors"
-    weights_saving.save_adapter(adapter, model, backbone=backbone, record=record)
+    packed = backends != "softmax"
+    weights_saving.save_adapter(adapter, model, backbone=backbone, packed=packed, record=record)
 
 
 def _publish_encoder(model: VGGT3, file: Path, main: Path, record: Mapping[str, str]) -> None:

@@ -33,7 +33,7 @@ class RunOptions:
     """Time of the training from its preparations on, compilation included; saving and the exam at
     the end come after it. 0 is until the steps are done."""
     compiling: int = 0
-    """Steps after which all is compiled: the learning rate's course is over the time left by then."""
+    """Steps until all is compiled; the learning rate's course is over the time left then."""
     every: int = 50
     """Steps between printed lines."""
     validate_every: int = 0

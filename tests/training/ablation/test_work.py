@@ -20,6 +20,7 @@ from vggt3.model.choice import ModelChoice
 from vggt3.model.opening import open_model
 from vggt3.model.weight_files import read_header
 from vggt3.training.ablation import report, table
+from vggt3.training.ablation import work as working
 from vggt3.training.ablation.options import Leg
 from vggt3.training.ablation.settings import Ablation, RowSettings
 from vggt3.training.ablation.work import Work
@@ -208,6 +209,30 @@ def test_a_row_that_fails_does_not_end_the_others(
     softmax, other = table.lines(done)
     assert "finite" in softmax.facts["problem"] and other.facts["problem"] is None
     assert any("finite" in note for note in table.notes([softmax, other], {"v8": 2}))
+
+
+def test_a_time_that_cannot_be_taken_does_not_end_the_others(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def timed(row: Any, *args: Any) -> dict[str, Any]:
+        if row.name == "softmax":
+            raise RuntimeError("no graph")
+        return {"ms_a_view": {"3": 1.0}, "name": row.name, "device": "a clock"}
+
+    monkeypatch.setattr(working, "timed", timed)
+    said: list[str] = []
+    done = work(
+        toy(backbone, exam={**EXAM, "repeat": 1}),
+        tmp_path / "out",
+        say=said.append,
+        leg=Leg(times="only"),
+    )
+    assert done.do() and done.failed == ["softmax"]
+    assert said == ["  failed: RuntimeError: no graph"]
+    assert [done.folder.times(done.keys.time(row)) is not None for row in done.ablation.rows] == [
+        False,
+        True,
+    ]
 
 
 def run_toy(backbone: Path, folder: Path, ready: Any) -> None:

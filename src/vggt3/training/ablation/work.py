@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -145,13 +145,8 @@ class Work:
                     continue
                 names = ", ".join(row.name for _, row in rows)
                 self.say(f"{number}/{len(self.mine)} {names}")
-                try:
+                with self._forgiving(unit.fit.row):
                     finished &= self._do(unit, rows)
-                except (checks.InputError, RuntimeError) as error:
-                    if "CUDA error" in str(error):  # nothing runs on the device after that
-                        raise
-                    self._fails(unit.fit.row, error)
-                self._free()
                 if not self._left(0):
                     return False
         return finished
@@ -165,23 +160,25 @@ class Work:
                 continue
             if not self._left(0):
                 return False
-            try:
-                found = timed(
-                    row, self.ablation.weights, self.sizes, self.ablation.exam.repeat, self.run
-                )
-            except (checks.InputError, torch.OutOfMemoryError) as error:
-                self._fails(row, error)
-                continue
-            finally:
-                self._free()
-            self.folder.add_times(row.name, key, found)
+            repeat = self.ablation.exam.repeat
+            with self._forgiving(row):
+                found = timed(row, self.ablation.weights, self.sizes, repeat, self.run)
+                self.folder.add_times(row.name, key, found)
         return True
 
-    def _fails(self, row: RowSettings, error: Exception) -> None:
-        self.failed.append(row.name)
-        known = isinstance(error, checks.InputError | torch.OutOfMemoryError)
-        kind = "" if known else f"{type(error).__name__}: "
-        self.say(f"  failed: {kind}{str(error).partition(chr(10))[0]}")
+    @contextmanager
+    def _forgiving(self, row: RowSettings) -> Iterator[None]:
+        """What fails with one row is said, and the others go on; the device is tidied."""
+        try:
+            yield
+        except (checks.InputError, RuntimeError) as error:
+            if "CUDA error" in str(error):  # nothing runs on the device after that
+                raise
+            self.failed.append(row.name)
+            known = isinstance(error, checks.InputError | torch.OutOfMemoryError)
+            kind = "" if known else f"{type(error).__name__}: "
+            self.say(f"  failed: {kind}{str(error).partition(chr(10))[0]}")
+        self._free()
 
     def _do(self, unit: Unit, rows: Rows) -> bool:
         """Train where there is nothing to score, score what is not scored; False as :meth:`do`."""
