@@ -75,7 +75,7 @@ def test_later_sweeps_are_compiled_too() -> None:
 def test_fused_fast_weights_break_nothing() -> None:
     """With all that an adapter's leg asks of them."""
     pytest.importorskip("triton")
-    leg: dict[str, Any] = {"sweeps": 2, "initial": "learned", "convolved": "qkv"}
+    leg: dict[str, Any] = {"sweeps": 2, "initial": "learned", "gate": True, "newton_schulz": 3}
     plain = graphs("ttt_shortconv", **leg)
     _forget()
     assert graphs("ttt_shortconv", **leg, fast_kernel="triton") == plain
