@@ -45,8 +45,8 @@ def ablate(
         precision: Of the exam: fp32, or bf16 (parameters and products); auto is bf16 on
             CUDA, else fp32.
     """
-    from vggt3.training.ablation import costs, settings
     from vggt3.training.ablation import report as reporting
+    from vggt3.training.ablation import settings
     from vggt3.training.ablation.folder import Folder
     from vggt3.training.ablation.work import Work
 
@@ -62,9 +62,7 @@ def ablate(
         origin={"command": shlex.join(["vggt3", *sys.argv[1:]])},
     )
     if dry_run:
-        found = costs.costs(work)
-        print(costs.markdown(found, len(work.tasks)))
-        print("\n".join(["", *costs.summary(work, found)]))
+        _foretell(work)
         return 0
     finished = True
     if merge is not None:
@@ -76,6 +74,14 @@ def ablate(
     if not finished:
         _say("the time is up; the same command goes on")
     return 1 if work.failed else 0
+
+
+def _foretell(work: Any) -> None:
+    from vggt3.training.ablation import costs
+
+    found = costs.costs(work)
+    print(costs.markdown(found, len(work.tasks)))
+    print("\n".join(["", *costs.summary(work, found)]))
 
 
 def _do(work: Any) -> bool:
