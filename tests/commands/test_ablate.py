@@ -66,7 +66,15 @@ def test_rows_by_shares_then_the_table(
     assert run(file, "-o", out, "--against", "from scratch", "--report") == 0
     printed = capsys.readouterr()
     assert "− from scratch |" in printed.out and "− softmax |" not in printed.out
-    assert "trained" not in printed.err and (out / "table.md").read_text() == printed.out
+    table = (out / "table.md").read_text()
+    assert "− softmax |" in table, "a report writes nothing"
+    assert run(file, "-o", out, "--against", "from scratch") == 0
+    assert capsys.readouterr().out == printed.out == (out / "table.md").read_text()
+    other = tmp_path / "other.yaml"
+    content = yaml.safe_load(file.read_text())
+    other.write_text(yaml.safe_dump({**content, "exam": {**EXAM, "points": "depth"}}))
+    assert run(other, "-o", out, "--report") == 2
+    assert "must be of this ablation's points (depth), got none" in capsys.readouterr().err
     assert cli.main(["evaluate", "compare", *map(str, (out / "scores").iterdir())]) == 0
     assert "AUC@30 %" in capsys.readouterr().out
     assert run(file, "-o", out, "--dry-run") == 0
@@ -80,6 +88,7 @@ def test_what_is_wrong_is_said(
         ((tmp_path / "none.yaml",), "no such file"),
         ((file, "--row", "3"), "--row must look like 3/8"),
         ((file, "--report"), "must be a file of an ablation"),
+        ((file, "--report", "--dry-run"), "must come one at a time, got --dry-run and --report"),
         ((file, "--against", "linear"), "against must be one of"),
         ((file, "--merge", tmp_path / "x"), "must be a file of an ablation"),
         ((file, "--fast-pictures"), "--fast-pictures must be used with a CUDA device"),

@@ -200,6 +200,12 @@ def test_what_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(checks.UsageError, match="plain JSON data"):
         save_adapter(tmp_path / "b.safetensors", model, record={"x": float("nan")})
+    with torch.no_grad():
+        model.aggregator.block(0).attn.proj.weight[1, 2] = float("nan")
+    for packed in (False, True):
+        with pytest.raises(checks.DataError, match=r"finite values in .*attn.proj.weight"):
+            save_adapter(tmp_path / "b.safetensors", model, packed=packed)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("options", [{}, {"initial": "learned", "gate": True}])

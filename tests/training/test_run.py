@@ -108,8 +108,8 @@ def test_the_clock_may_start_after_the_step_that_compiles(monkeypatch: pytest.Mo
 
 
 def test_the_rate_does_not_fall_while_the_machine_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lent for 100 s of which 60 go before the second step: the course is over the other 40."""
-    now = iter([55.0, 60.0, 70.0, 80.0, 100.0])
+    """Lent for 100 s of which 20 go into two steps: the course is over the other 80."""
+    now = iter([10.0, 20.0, 40.0, 60.0, 100.0])
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
     deadline, module = Deadline(100, since=0.0, after=2), Training(VGGT3.build(TINY, "softmax"))
     trainer: Any = SimpleNamespace(global_step=0, world_size=1, should_stop=False)
@@ -120,6 +120,24 @@ def test_the_rate_does_not_fall_while_the_machine_compiles(monkeypatch: pytest.M
         trainer.global_step += 1
         deadline.on_train_batch_end(trainer, module)
     assert seen == [0.0, 0.0, 0.0, 0.25, 0.5] and deadline.gone == 100.0
+
+
+def test_a_machine_that_compiles_for_ever_still_ends_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = iter([30.0, 60.0, 80.0, 100.0])
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    deadline, module = Deadline(100, since=0.0, after=50), Training(VGGT3.build(TINY, "softmax"))
+    trainer: Any = SimpleNamespace(global_step=0, world_size=1, should_stop=False)
+    seen = []
+    while not trainer.should_stop:
+        deadline.on_train_batch_start(trainer, module, None, 0)
+        seen.append(module.progress)
+        trainer.global_step += 1
+        deadline.on_train_batch_end(trainer, module)
+    assert seen == [0.0, 0.0, 0.0, 0.5]
+    with pytest.raises(UsageError, match="--compiling must come with --seconds"):
+        RunOptions(steps=3, compiling=1)
 
 
 def test_processes_read_one_clock_together(monkeypatch: pytest.MonkeyPatch) -> None:

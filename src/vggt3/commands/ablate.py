@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from vggt3 import checks
 from vggt3.evaluation.picture_options import PictureOptions
 from vggt3.inference.options import RunOptions
 from vggt3.training.ablation.options import Leg
@@ -37,7 +39,7 @@ def ablate(
         experiment: A YAML file, such as experiments/ablation.yaml.
         output: Folder of the results (default: ablations/NAME, after the file).
         dry_run: Print the rows, what each costs and what is there; compute nothing.
-        report: Print the table of what is there, on whatever machine; compute nothing.
+        report: Print the table of what is there, of whatever machine; compute and write nothing.
         merge: Folders of the same ablation, separated by commas, whose results are taken over;
             nothing is computed.
         against: Name of the row that the others are compared with (default: the experiment's).
@@ -46,34 +48,51 @@ def ablate(
             CUDA, else fp32.
     """
     from vggt3.training.ablation import report as reporting
-    from vggt3.training.ablation import settings
-    from vggt3.training.ablation.folder import Folder
-    from vggt3.training.ablation.work import Work
 
-    folder = Folder(output or Path("ablations") / experiment.stem)
-    ablation = settings.read(experiment)
-    work = Work(
-        ablation if against is None else replace(ablation, against=against),
-        folder,
-        RunOptions(device=device, precision=precision),
-        pictures,
-        leg,
-        say=_say,
-        origin={"command": shlex.join(["vggt3", *sys.argv[1:]])},
+    _check({"--dry-run": dry_run, "--report": report, "--merge": merge is not None})
+    work = _open(
+        experiment, output, against, RunOptions(device=device, precision=precision), pictures, leg
     )
     if dry_run:
         _foretell(work)
         return 0
-    finished = True
-    if merge is not None:
-        for other in merge.split(","):
-            _say(f"{folder.merge(Path(other.strip()))} files taken from {other.strip()}")
-    elif not report:
-        finished = _do(work)
+    if report:
+        work.match()
+        print(reporting.text(work)[0])
+        return 0
+    others = () if merge is None else [Path(other.strip()) for other in merge.split(",")]
+    for other in others:
+        _say(f"{work.folder.merge(other)} files taken from {other}")
+    finished = bool(others) or _do(work)
     print(reporting.write(work))
     if not finished:
         _say("the time is up; the same command goes on")
     return 1 if work.failed else 0
+
+
+def _check(given: Mapping[str, bool]) -> None:
+    asked = [name for name, there in given.items() if there]
+    told = ", ".join(given)
+    checks.require(len(asked) <= 1, told, "come one at a time", " and ".join(asked))
+
+
+def _open(
+    experiment: Path,
+    output: Path | None,
+    against: str | None,
+    run: RunOptions,
+    pictures: PictureOptions,
+    leg: Leg,
+) -> Any:
+    from vggt3.training.ablation import settings
+    from vggt3.training.ablation.folder import Folder
+    from vggt3.training.ablation.work import Work
+
+    ablation = settings.read(experiment)
+    ablation = ablation if against is None else replace(ablation, against=against)
+    folder = Folder(output or Path("ablations") / experiment.stem)
+    origin = {"command": shlex.join(["vggt3", *sys.argv[1:]])}
+    return Work(ablation, folder, run, pictures, leg, say=_say, origin=origin)
 
 
 def _foretell(work: Any) -> None:

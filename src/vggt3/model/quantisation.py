@@ -21,10 +21,11 @@ LEVELS = 127
 def quantise(
     weight: Tensor,  # [out, ...]
 ) -> tuple[Tensor, Tensor]:
-    """int8 of the same shape, and fp32 factors [out]; a channel of zeros has factor 1."""
+    """int8 of the same shape, and fp32 factors [out]; a channel of zeros has factor 1, one with a
+    value that is not finite a factor that is not."""
     wide = weight.detach().float()
     largest = wide.flatten(1).abs().amax(dim=1)
-    scale = torch.where(largest > 0, largest / LEVELS, torch.ones_like(largest))
+    scale = torch.where(largest == 0, torch.ones_like(largest), largest / LEVELS)
     steps = (wide / _spread(scale, wide)).round().clamp(-LEVELS, LEVELS)
     return steps.to(torch.int8), scale
 

@@ -27,15 +27,15 @@ class Deadline(Callback):
     """Ends a run after ``seconds``, and tells the learning rate how much of it is done.
 
     The clock runs from ``since`` (of :func:`time.monotonic`): a machine is lent by the minute,
-    whoever uses it. If not given, from the end of step ``after``. The learning rate's course is
-    over what is left by then: where half of the time went into compiling, it would have fallen
-    before anything was learned.
+    whoever uses it; if not given, from the end of step ``after``. The learning rate's course is
+    over what is left by the end of that step, or from half of the time on: where most of it went
+    into compiling, the rate would have fallen before anything was learned.
     """
 
     def __init__(self, seconds: float, since: float | None = None, after: int = 0) -> None:
         checks.require(seconds > 0, "--seconds", "be positive", seconds)
         self.seconds, self.after = seconds, after
-        self.started = since
+        self.started, self.lent = since, since is not None
         self.gone, self.ahead = 0.0, None if after else 0.0
 
     def on_train_batch_start(
@@ -58,8 +58,9 @@ class Deadline(Callback):
                 return
             gone = trainer.strategy.broadcast(gone)
         self.gone = gone
-        if self.ahead is None and trainer.global_step >= self.after:
-            self.ahead = gone
+        late = trainer.global_step >= self.after or gone >= self.seconds / 2
+        if self.ahead is None and late:
+            self.ahead = gone if self.lent else 0.0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop once the time is up."""

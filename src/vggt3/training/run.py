@@ -52,6 +52,8 @@ class RunOptions:
             self.steps > 0 or self.seconds > 0, "--steps or --seconds", "be given", "neither"
         )
         checks.require(self.compiling >= 0, "--compiling", "be at least 0", self.compiling)
+        timed = self.compiling == 0 or self.seconds > 0
+        checks.require(timed, "--compiling", "come with --seconds", "--steps alone")
 
 
 def make_model(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +211,26 @@ def test_a_row_that_fails_does_not_end_the_others(
     softmax, other = table.lines(done)
     assert "finite" in softmax.facts["problem"] and other.facts["problem"] is None
     assert any("finite" in note for note in table.notes([softmax, other], {"v8": 2}))
+
+
+def test_what_a_row_held_is_let_go_before_memory_is_freed(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Any] = []
+
+    def failing(self: Work, *args: Any) -> bool:
+        big = torch.nn.Linear(2, 2)
+        held.append(weakref.ref(big))
+        raise RuntimeError("no room")
+
+    def free(self: Work) -> None:
+        gc.collect()
+        assert all(there() is None for there in held)
+
+    monkeypatch.setattr(Work, "_do", failing)
+    monkeypatch.setattr(Work, "_free", free)
+    done = work(toy(backbone), tmp_path / "out")
+    assert done.do() and len(done.failed) == len(held) == 2
 
 
 def test_a_time_that_cannot_be_taken_does_not_end_the_others(

@@ -10,20 +10,26 @@ from vggt3.training.ablation.table import Line
 from vggt3.training.ablation.work import Work
 
 
-def write(work: Work) -> str:
-    """Write both, each whole or not at all; returns the text."""
+def text(work: Work) -> tuple[str, list[Line]]:
+    """The table with all that is said of it, and its lines."""
     every = table.lines(work)
     begun = {line.row.name for line in every if line.by_scene}
     found = [line for line in every if line.row.name in begun]
-    text = told(work, found)
+    said = told(work, found)
     ahead = dict.fromkeys(line.row.name for line in every if line.row.name not in begun)
     if ahead:
-        text += f"\n- nothing yet of {', '.join(ahead)}"
+        said += f"\n- nothing yet of {', '.join(ahead)}"
+    return said, found
+
+
+def write(work: Work) -> str:
+    """Write both, each whole or not at all; returns the text."""
+    said, found = text(work)
     with replacing(work.folder.path / "table.md") as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+        beside.write_text(said + "\n", encoding="utf-8")
     title = f"difference to {work.ablation.against}, 95 % intervals paired by scene"
     plot.draw(work.folder.path / "plot.png", found, work.ablation.against, title)
-    return text
+    return said
 
 
 def told(work: Work, found: Sequence[Line]) -> str:
@@ -45,7 +51,7 @@ def _origin(work: Work, found: Sequence[Line], about: dict[str, object]) -> str:
     steps = sorted({int(f["steps"]) for f in facts})
     seconds = sorted(float(f["seconds"]) for f in facts)
     pictures = "canonical pictures" if about["canonical"] else "pictures rendered on the GPU"
-    told = f"{about['exam']!s:.20}…, {pictures}, {about['precision']}"
+    told = f"{about['exam']!s:.20}…, {pictures}, clouds of {about['points']}, {about['precision']}"
     if facts:
         least, most = (f"{end:,}" for end in (steps[0], steps[-1]))
         told += f"; trained for {least if least == most else f'{least} to {most}'} steps"

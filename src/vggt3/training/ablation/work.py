@@ -91,6 +91,18 @@ class Work:
             "device": self.device.type,
         }
 
+    def match(self) -> None:
+        """Hold a folder of any machine to this ablation's exam and backbone.
+
+        Raises:
+            InputError: no ablation's folder, or of another exam, cloud or backbone.
+        """
+        stored = self.folder.about()
+        for key in ("exam", "points", "backbone"):
+            told = f"be of this ablation's {key} ({self.about[key]})"
+            same = stored.get(key) == self.about[key]
+            checks.require(same, f"OUT '{self.folder.path}'", told, stored.get(key))
+
     @property
     def mine(self) -> list[Unit]:
         """This process's share."""
@@ -147,6 +159,7 @@ class Work:
                 self.say(f"{number}/{len(self.mine)} {names}")
                 with self._forgiving(unit.fit.row):
                     finished &= self._do(unit, rows)
+                self._free()  # not within: there what failed is still held
                 if not self._left(0):
                     return False
         return finished
@@ -164,11 +177,12 @@ class Work:
             with self._forgiving(row):
                 found = timed(row, self.ablation.weights, self.sizes, repeat, self.run)
                 self.folder.add_times(row.name, key, found)
+            self._free()
         return True
 
     @contextmanager
     def _forgiving(self, row: RowSettings) -> Iterator[None]:
-        """What fails with one row is said, and the others go on; the device is tidied."""
+        """What fails with one row is said, and the others go on."""
         try:
             yield
         except (checks.InputError, RuntimeError) as error:
@@ -178,7 +192,6 @@ class Work:
             known = isinstance(error, checks.InputError | torch.OutOfMemoryError)
             kind = "" if known else f"{type(error).__name__}: "
             self.say(f"  failed: {kind}{str(error).partition(chr(10))[0]}")
-        self._free()
 
     def _do(self, unit: Unit, rows: Rows) -> bool:
         """Train where there is nothing to score, score what is not scored; False as :meth:`do`."""
