@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -107,18 +108,33 @@ def test_the_clock_may_start_after_the_step_that_compiles(monkeypatch: pytest.Mo
     assert trainer.should_stop and module.progress == 0.5
 
 
-def test_the_rate_does_not_fall_while_the_machine_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lent for 100 s of which 20 go into two steps: the course is over the other 80."""
-    now = iter([10.0, 20.0, 40.0, 60.0, 100.0])
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    deadline, module = Deadline(100, since=0.0, after=2), Training(VGGT3.build(TINY, "softmax"))
-    trainer: Any = SimpleNamespace(global_step=0, world_size=1, should_stop=False)
+def course(
+    deadline: Deadline,
+    clock: Iterator[float],
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int | None = None,
+    **process: Any,
+) -> list[float]:
+    """What of the run is done before each step, until it ends or so many steps are over."""
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    module = Training(VGGT3.build(TINY, "softmax"))
+    trainer: Any = SimpleNamespace(
+        **{"global_step": 0, "world_size": 1, "should_stop": False, **process}
+    )
     seen = []
-    while not trainer.should_stop:
+    while not trainer.should_stop and len(seen) != steps:
         deadline.on_train_batch_start(trainer, module, None, 0)
         seen.append(module.progress)
         trainer.global_step += 1
         deadline.on_train_batch_end(trainer, module)
+    return seen
+
+
+def test_the_rate_does_not_fall_while_the_machine_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lent for 100 s of which 20 go into two steps: the course is over the other 80."""
+    now = iter([10.0, 20.0, 40.0, 60.0, 100.0])
+    deadline = Deadline(100, since=0.0, after=2)
+    seen = course(deadline, now, monkeypatch)
     assert seen == [0.0, 0.0, 0.0, 0.25, 0.5] and deadline.gone == 100.0
 
 
@@ -126,15 +142,8 @@ def test_a_machine_that_compiles_for_ever_still_ends_slowly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = iter([30.0, 60.0, 80.0, 100.0])
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    deadline, module = Deadline(100, since=0.0, after=50), Training(VGGT3.build(TINY, "softmax"))
-    trainer: Any = SimpleNamespace(global_step=0, world_size=1, should_stop=False)
-    seen = []
-    while not trainer.should_stop:
-        deadline.on_train_batch_start(trainer, module, None, 0)
-        seen.append(module.progress)
-        trainer.global_step += 1
-        deadline.on_train_batch_end(trainer, module)
+    deadline = Deadline(100, since=0.0, after=50)
+    seen = course(deadline, now, monkeypatch)
     assert seen == [0.0, 0.0, 0.0, 0.5]
     with pytest.raises(UsageError, match="--compiling must come with --seconds"):
         RunOptions(steps=3, compiling=1)
@@ -143,18 +152,9 @@ def test_a_machine_that_compiles_for_ever_still_ends_slowly(
 def test_processes_read_one_clock_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks nothing changes, and what is before the course is what all have read."""
     now = iter(range(10, 1000, 10))
-    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(now)))
     monkeypatch.setattr(callbacks, "TOGETHER", 3)
-    deadline, module = Deadline(100, since=0.0, after=1), Training(VGGT3.build(TINY, "softmax"))
+    deadline = Deadline(100, since=0.0, after=1)
     told = iter([40.0, 70.0])  # the first process's clock
     strategy = SimpleNamespace(broadcast=lambda mine: next(told))
-    trainer: Any = SimpleNamespace(
-        global_step=0, world_size=2, should_stop=False, strategy=strategy
-    )
-    seen = []
-    for _ in range(7):
-        deadline.on_train_batch_start(trainer, module, None, 0)
-        seen.append(module.progress)
-        trainer.global_step += 1
-        deadline.on_train_batch_end(trainer, module)
+    seen = course(deadline, now, monkeypatch, steps=7, world_size=2, strategy=strategy)
     assert seen == [0.0] * 6 + [0.5] and deadline.ahead == 40.0

@@ -35,8 +35,8 @@ class Deadline(Callback):
     def __init__(self, seconds: float, since: float | None = None, after: int = 0) -> None:
         checks.require(seconds > 0, "--seconds", "be positive", seconds)
         self.seconds, self.after = seconds, after
-        self.started, self.lent = since, since is not None
-        self.gone, self.ahead = 0.0, None if after else 0.0
+        self.started, self.gone = since, 0.0
+        self.ahead: float | None = 0.0 if since is None or after == 0 else None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -60,7 +60,7 @@ class Deadline(Callback):
         self.gone = gone
         late = trainer.global_step >= self.after or gone >= self.seconds / 2
         if self.ahead is None and late:
-            self.ahead = gone if self.lent else 0.0
+            self.ahead = gone
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Stop once the time is up."""
