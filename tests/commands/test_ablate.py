@@ -74,7 +74,7 @@ def test_rows_by_shares_then_the_table(
     content = yaml.safe_load(file.read_text())
     other.write_text(yaml.safe_dump({**content, "exam": {**EXAM, "points": "depth"}}))
     assert run(other, "-o", out, "--report") == 2
-    assert "must be of this ablation's points (depth), got none" in capsys.readouterr().err
+    assert "must be of the same points (depth), got none" in capsys.readouterr().err
     assert cli.main(["evaluate", "compare", *map(str, (out / "scores").iterdir())]) == 0
     assert "AUC@30 %" in capsys.readouterr().out
     assert run(file, "-o", out, "--dry-run") == 0

@@ -80,10 +80,19 @@ class Folder:
                 checks.fail(f"OUT '{self.path}'", "be a folder that can be written", error.strerror)
         if not (self.path / SETTINGS).exists():
             self._found({"format": FORMAT, "about": dict(about)})
+        self.hold({**dict.fromkeys(self.about()), **about})
+
+    def hold(self, about: Mapping[str, Any]) -> None:
+        """Hold the folder, of any machine, to what is named of what its scores depend on.
+
+        Raises:
+            DataError: it is no ablation's folder.
+            UsageError: it is of something else; says of what.
+        """
         stored = self.about()
-        for key in sorted({*about, *stored}):
-            told = f"be of the same {key} ({_short(about.get(key))}) to be gone on with"
-            same = about.get(key) == stored.get(key)
+        for key, value in sorted(about.items()):
+            told = f"be of the same {key} ({_short(value)})"
+            same = stored.get(key) == value
             checks.require(same, f"OUT '{self.path}'", told, _short(stored.get(key)))
 
     def about(self) -> dict[str, Any]:

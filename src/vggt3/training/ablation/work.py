@@ -97,11 +97,7 @@ class Work:
         Raises:
             InputError: no ablation's folder, or of another exam, cloud or backbone.
         """
-        stored = self.folder.about()
-        for key in ("exam", "points", "backbone"):
-            told = f"be of this ablation's {key} ({self.about[key]})"
-            same = stored.get(key) == self.about[key]
-            checks.require(same, f"OUT '{self.folder.path}'", told, stored.get(key))
+        self.folder.hold({key: self.about[key] for key in ("exam", "points", "backbone")})
 
     @property
     def mine(self) -> list[Unit]:
