@@ -38,6 +38,7 @@ case $leg in
   adapter) place=adapter
     options+=(--recipes "${RECIPES:-8@168x168*36:3,48@168x168*6:1,288@168x168*1:1,8@154x224*28:1}"
       --train adapter --attention ttt_shortconv --attention.sweeps 2 --attention.initial learned
+      --attention.gate true --attention.newton_schulz 3
       --teacher 10 --lr 1.5e-3 --warmup 50 --decay 0.8 --adapter "$(first "$legs/adapter/adapter.safetensors" \
         .carry/adapter.safetensors $shipped/small.ttt_shortconv.safetensors)") ;;
   *) echo "no such leg: $leg" >&2; exit 2 ;;

@@ -87,9 +87,11 @@ def test_a_run_that_breaks_off_leaves_what_its_steps_made(
 
 def test_an_adapter_that_ships_is_gone_on_with() -> None:
     ships = SHIPPED / "small.safetensors"
-    adapter, options = SHIPPED / "small.ttt_shortconv.safetensors", {"initial": "learned"}
+    adapter = SHIPPED / "small.ttt_shortconv.safetensors"
+    opened = open_model(ModelChoice(attention="ttt_shortconv")).model
+    options = dict(opened.specs[0].options)
     made = make_model("small", "ttt_shortconv", options, start=ships, adapter=adapter)
-    theirs = open_model(ModelChoice(attention="ttt_shortconv")).model.state_dict()
+    theirs = opened.state_dict()
     for name, tensor in made.state_dict().items():
         assert torch.equal(tensor, theirs[name]), name
 
