@@ -55,19 +55,22 @@ def main() -> None:
     parser.add_argument("--attention", default="ttt_shortconv")
     parser.add_argument("--adapter")
     parser.add_argument("--scenes", type=int, default=8)
+    parser.add_argument("--only", type=int, nargs="+", help="of these scenes, by number")
+    parser.add_argument("--sweeps", type=int, default=SWEEPS)
     parser.add_argument("--references", type=int, default=24)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--workers", type=int, default=0)
     asked = parser.parse_args()
     exam, choice = read_exam(), Strided(asked.references, 300)
     named = {"adapter": asked.adapter} if asked.adapter else {"attention": asked.attention}
-    options = {"sweeps": SWEEPS} if not asked.adapter and asked.attention != "softmax" else {}
+    options = {"sweeps": asked.sweeps} if not asked.adapter and asked.attention != "softmax" else {}
     engine = exam_engine(
         open_examined(ModelChoice(**named, attention_options=options)).model, RunOptions()
     )
     found = json.loads(asked.output.read_text()) if asked.output.exists() else {}
-    tasks = [("v300", n) for n in exam.choose("v300").scenes[: asked.scenes]]
-    tasks = [task for task in tasks if str(task[1]) not in found]
+    scenes = exam.choose("v300").scenes[: asked.scenes]
+    wanted = [n for n in scenes if not asked.only or n in asked.only]
+    tasks = [("v300", n) for n in wanted if str(n) not in found]
     for scene in Pictures(exam, asked.cache, asked.workers).each(tasks):
         began = time.perf_counter()
         scored = list(choice.choose(len(scene.images)).scored)
