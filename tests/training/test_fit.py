@@ -77,6 +77,15 @@ def test_a_fit_begins_at_softmax(backbone: Path) -> None:
             assert torch.equal(model[name], tensor.float()), name
 
 
+def test_auto_sweeps_are_one_in_training(backbone: Path, tmp_path: Path) -> None:
+    words = ["--weights", str(backbone), "--attention", "ttt_shortconv", *STEPS]
+    for name in ("auto", "1", "2"):
+        assert fit(tmp_path / name, *words, "--attention.sweeps", name) == 0
+    auto, one, two = (load_file(tmp_path / n / "adapter.safetensors") for n in ("auto", "1", "2"))
+    assert all(torch.equal(auto[name], one[name]) for name in one)
+    assert any(not torch.equal(auto[name], two[name]) for name in two)
+
+
 def test_validate_test_and_predict(
     backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,7 +107,8 @@ class Training(LightningModule):
         return optimizer.build(self.model, self.optimizing)
 
     def on_fit_start(self) -> None:
-        """What makes a GPU fast, and the teacher's place."""
+        """Training mode, which Lightning leaves to us; the teacher's place; what makes a GPU fast."""
+        self.train()
         if self.teacher is not None:
             self.teacher.settle(self.trainer.strategy.root_device)
         if self.trainer.strategy.root_device.type == "cuda":
