@@ -178,7 +178,10 @@ def test_fast_weights_that_learn_begin_where_fixed_ones_are(tmp_path: Path) -> N
     save_parts(learned, tmp_path, {})
     with safe_open(tmp_path / "adapter.safetensors", "pt") as opened:
         assert len(starts) == 3 * TINY.layers and set(starts) <= set(opened.keys())
-    assert parts.options_for(tmp_path / "adapter.safetensors") == {"initial": "learned"}
+    assert parts.options_for(tmp_path / "adapter.safetensors") == {
+        "initial": "learned",
+        "sweeps": 2,
+    }
     with pytest.raises(DataError, match=f"difference in {len(starts)}, such as .*attn.w0"):
         parts.load_adapter(fixed, tmp_path / "adapter.safetensors")
     kept = load_file(tmp_path / "adapter.safetensors")

@@ -90,6 +90,7 @@ def test_an_adapter_that_ships_is_gone_on_with() -> None:
     adapter = SHIPPED / "small.ttt_shortconv.safetensors"
     opened = open_model(ModelChoice(attention="ttt_shortconv")).model
     options = dict(opened.specs[0].options)
+    assert options["sweeps"] == 2, "auto would read a thousand photos as it never learned to"
     made = make_model("small", "ttt_shortconv", options, start=ships, adapter=adapter)
     theirs = opened.state_dict()
     for name, tensor in made.state_dict().items():

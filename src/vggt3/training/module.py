@@ -107,7 +107,7 @@ class Training(LightningModule):
         return optimizer.build(self.model, self.optimizing)
 
     def on_fit_start(self) -> None:
-        """Training mode, which Lightning leaves to us; the teacher's place; what makes a GPU fast."""
+        """Training mode, which Lightning leaves to us, and what makes a GPU fast."""
         self.train()
         if self.teacher is not None:
             self.teacher.settle(self.trainer.strategy.root_device)

@@ -34,8 +34,9 @@ disk that fills up between two of them leaves files of two times."""
 LATER = ("start", "gate", "conv_q", "conv_k")
 """Parts of a layer that leave its answer as it is until they have learned: an adapter may get them
 later. A start that is to learn begins as drawn."""
-FREE = ("sweeps", "fast_kernel", "kernel")
-"""Options of how a trained layer is run."""
+FREE = ("fast_kernel", "kernel")
+"""Options of how a trained layer is run; its answer is the same. Sweeps are not of these: what was
+trained with two is far off with four."""
 ENCODER = "encoder"
 """Header key: fingerprint of the encoder that the trunk stands on."""
 

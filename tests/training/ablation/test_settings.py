@@ -173,7 +173,7 @@ def test_the_papers_ablation(tmp_path: Path) -> None:
     """The file that ships: every row can be, and each adapter is small enough to be carried."""
     ablation = settings.read(ROOT / "experiments" / "ablation.yaml")
     whole = work(ablation, tmp_path / "out")
-    assert len(whole.units) == 25 and len(ablation.rows) == 28
+    assert len(whole.units) == 27 and len(ablation.rows) == 30
     assert ablation.exam.scenes == {"v8": 64, "v24": 64, "v100": 16, "v300": 8}
     base = "learned start: ttt_shortconv"
     shared = next(unit for unit in whole.units if unit.fit.row.name == base)
