@@ -220,6 +220,17 @@ def test_out_of_memory_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert relative(cameras, expected.cameras.camera_from_world) < 1e-5
 
 
+def test_a_scene_grows_by_the_rule_that_it_was_mapped_by() -> None:
+    """Options that leave tensors alone may change a step: five orthogonalising are not three."""
+    spelled = LayerSpec("ttt_mlp", (("newton_schulz", 5), ("sweeps", 3)))  # 5 is the default
+    engine, more = engine_of(LayerSpec("ttt_mlp")), take(questions(1), 42)
+    scene = mapped(engine)
+    assert len(extend_taken(engine_of(spelled), scene, more)) == 4
+    other = engine_of(LayerSpec("ttt_mlp", (("newton_schulz", 3),)))
+    with pytest.raises(checks.UsageError, match=r"--attention\.newton_schulz must be the 5 .* 3"):
+        extend_taken(other, scene, more)
+
+
 def test_what_cannot_grow() -> None:
     surveyed = engine_of(LayerSpec("softmax", (("max_views", 2),)))
     with pytest.raises(checks.UsageError, match="no survey"):

@@ -35,6 +35,9 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 
 DEFAULT = "ttt_shortconv"
 
+KERNEL_OPTIONS = ("kernel", "fast_kernel")
+"""Options that name a kernel, and change nothing else."""
+
 
 @functools.cache
 def table() -> Mapping[str, str]:
@@ -76,6 +79,12 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
     """The options of a backend: the keyword-only arguments of its ``__init__``."""
     parameters = inspect.signature(backend_class(name).__init__).parameters
     return {k: p for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def all_options(spec: LayerSpec) -> dict[str, Any]:
+    """A layer's options, the defaults too: equal for layers that do the same."""
+    defaults = {name: p.default for name, p in options_of(spec.name).items()}
+    return {**defaults, **dict(spec.options)}
 
 
 _WORDS = {

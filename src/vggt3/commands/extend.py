@@ -21,6 +21,7 @@ from vggt3.commands.tables import print_table
 from vggt3.inference.extend import (
     check_extensible,
     check_names,
+    check_rule,
     distance,
     extend_taken,
     share_of,
@@ -73,6 +74,7 @@ def extend(
     check_names(known, more)
     loaded = open_for(known, model, run)
     engine = SceneEngine(loaded.model, run)
+    check_rule(known, engine.identity)
     long_side = int(known.record.get("long_side") or loaded.model.config.long_side)
     side = read.long_side or long_side
     start = time.perf_counter()

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from vggt3 import checks
+from vggt3.attention.registry import KERNEL_OPTIONS, all_options
 from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.camera import camera_centres
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
 from vggt3.inference.engine import Onto
-from vggt3.inference.identity import identity_of
+from vggt3.inference.identity import ModelIdentity, identity_of
 from vggt3.inference.mapping import LIMIT, CamerasOnly, check_growth, familiarity, tokens_of
 from vggt3.inference.options import RunOptions
 from vggt3.inference.recall import Familiarity
@@ -56,7 +57,8 @@ def extend(
 
     Raises:
         InputError: nothing readable, a photo whose name is in the scene already, a scene of
-            another model or with a survey, a memory beyond ``limit``.
+            another model, of other options that change a step, or with a survey, a memory beyond
+            ``limit``.
     """
     scene.identity.hold(identity_of(model))
     if not isinstance(views, Views):
@@ -81,6 +83,7 @@ def extend_taken(
     """:func:`extend` for photos that were read, on an engine."""
     scene.identity.hold(engine.identity)
     check_extensible(scene)
+    check_rule(scene, engine.identity)
     check_growth(engine, scene, taken.sizes, limit)
     plan = engine.plan(taken.views, scene.cameras.sizes)  # before the scene goes to the device
     tokens = tokens_of(engine.model, taken.sizes)
@@ -123,6 +126,23 @@ def check_extensible(scene: SceneMemory) -> None:
         "be mapped with a backend that needs no survey of all photos at once",
         f"{scene.identity.attention} with one; map all photos together",
     )
+
+
+def check_rule(scene: SceneMemory, found: ModelIdentity) -> None:
+    """Raise UsageError for a model that would step by another rule than the scene's states did.
+
+    Options may differ that leave a step as it is: kernels, and sweeps, since an extension is one
+    step.
+    """
+    for layer, (mine, other) in enumerate(zip(scene.identity.layers, found.layers, strict=True)):
+        told = all_options(other)
+        for option, value in all_options(mine).items():
+            checks.require(
+                option in ("sweeps", *KERNEL_OPTIONS) or told.get(option) == value,
+                f"--attention.{option}",
+                f"be the {value} that layer {layer} of the scene was mapped with",
+                told.get(option),
+            )
 
 
 def check_names(scene: SceneMemory, source: Source) -> None:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vggt3 import checks
+from vggt3.attention.registry import KERNEL_OPTIONS
 from vggt3.attention.ttt_mlp import START
 from vggt3.model import quantisation, weight_files, weights, weights_saving
 from vggt3.model.names import is_adapter
@@ -34,9 +35,6 @@ disk that fills up between two of them leaves files of two times."""
 LATER = ("start", "gate", "conv_q", "conv_k")
 """Parts of a layer that leave its answer as it is until they have learned: an adapter may get them
 later. A start that is to learn begins as drawn."""
-FREE = ("fast_kernel", "kernel")
-"""Options of how a trained layer is run; its answer is the same. Sweeps are not of these: what was
-trained with two is far off with four."""
 ENCODER = "encoder"
 """Header key: fingerprint of the encoder that the trunk stands on."""
 
@@ -177,7 +175,8 @@ def load_adapter(model: VGGT3, adapter: Path) -> None:
 
 def options_for(adapter: Path) -> dict[str, Any]:
     """The options of the backend that an adapter of :func:`save_parts` was made with, but for
-    those that every run chooses anew (:data:`FREE`).
+    its kernels, which every run chooses anew. Sweeps are not: what was trained with two is far off
+    with four.
 
     Raises:
         DataError: its layers are not alike.
@@ -186,7 +185,7 @@ def options_for(adapter: Path) -> dict[str, Any]:
     told = "have one backend with the same options in every layer"
     alike = bool(layers) and all(layer == layers[0] for layer in layers)
     checks.require(alike, str(adapter), told, layers or "none", error=checks.DataError)
-    return {name: value for name, value in layers[0][1].items() if name not in FREE}
+    return {name: value for name, value in layers[0][1].items() if name not in KERNEL_OPTIONS}
 
 
 def _backends(header: Mapping[str, str], adapter: Path) -> list[tuple[str, dict[str, Any]]]:

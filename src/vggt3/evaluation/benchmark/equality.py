@@ -15,15 +15,13 @@ from torch import Tensor
 from vggt3.attention.base import Backend, Context, Projection
 from vggt3.attention.kernels.softmax import KERNELS, Call, attend_reference, choose
 from vggt3.attention.memory import Delta, State
-from vggt3.attention.registry import LayerSpec
+from vggt3.attention.registry import KERNEL_OPTIONS, LayerSpec
 from vggt3.attention.rope import Rope
 from vggt3.model.config import ModelConfig
 from vggt3.model.vggt3 import VGGT3
 
 VIEWS, GRID = 3, (5, 7)
 KEYS = 131
-KERNEL_OPTIONS = ("kernel", "fast_kernel")
-"""Options that name a kernel, and change nothing else."""
 CPU_FP32, FP32, BF16 = 1e-4, 2e-3, 1e-2
 """Relative L2 error that passes. A GPU's fp32 kernels may multiply in tf32."""
 

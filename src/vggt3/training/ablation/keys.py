@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vggt3 import checks
-from vggt3.attention.registry import LayerSpec, options_of, plan_layers
+from vggt3.attention.registry import LayerSpec, all_options, plan_layers
 from vggt3.model.opening import find_adapter, find_backbone, overridden, same_tensors
 from vggt3.model.weight_files import Header, read_header
 from vggt3.training.ablation.settings import Ablation, RowSettings
@@ -22,11 +22,7 @@ ALIKE = ("compile", "record", "checkpointing", "workers", "val_recipe", "val_bat
 
 def spelled(specs: tuple[LayerSpec, ...]) -> list[Any]:
     """Backends and all their options, the defaults too: equal for layers that are equal."""
-    found = []
-    for spec in specs:
-        defaults = {name: p.default for name, p in options_of(spec.name).items()}
-        found.append([spec.name, {**defaults, **dict(spec.options)}])
-    return found
+    return [[spec.name, all_options(spec)] for spec in specs]
 
 
 def hashed(data: Any) -> str:
