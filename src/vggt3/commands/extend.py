@@ -33,6 +33,7 @@ from vggt3.inference.scene_memory import SceneMemory, check_scene_path
 from vggt3.inference.taking import Taken
 from vggt3.io.photo_set import PhotoSet
 from vggt3.model.choice import ModelChoice
+from vggt3.model.opening import LoadedModel
 
 
 def extend(
@@ -72,9 +73,7 @@ def extend(
     known = SceneMemory.load(scene)
     check_extensible(known)
     check_names(known, more)
-    loaded = open_for(known, model, run)
-    engine = SceneEngine(loaded.model, run)
-    check_rule(known, engine.identity)
+    loaded, engine = _engine_for(known, model, run)
     long_side = int(known.record.get("long_side") or loaded.model.config.long_side)
     side = read.long_side or long_side
     start = time.perf_counter()
@@ -96,6 +95,16 @@ def extend(
     rows.append(("seconds", f"{time.perf_counter() - start:.2f}"))
     notes(found, loaded, grown.record.get("notes", [])[len(known.record.get("notes", [])) :])
     print_table(str(place), rows)
+
+
+def _engine_for(
+    scene: SceneMemory, model: ModelChoice, run: RunOptions
+) -> tuple[LoadedModel, SceneEngine]:
+    """The scene's model, by whose rule it grows, and what runs it."""
+    loaded = open_for(scene, model, run)
+    engine = SceneEngine(loaded.model, run)
+    check_rule(scene, engine.identity)
+    return loaded, engine
 
 
 def _own_photos(
