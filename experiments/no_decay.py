@@ -5,7 +5,8 @@
 rooms-v1's set v300, 2 sweeps, clouds from depth and camera: references evenly over the sequence
 (the scaling protocol with 24), the other 276 as support that is not scored. Prints paired
 differences, among all less alone, with 95 % intervals. OUT.json keeps each scene's scores; a run
-that was stopped goes on where it was.
+that was stopped goes on where it was. With --views 1000 the same rooms are photographed anew, by so
+many cameras: no exam's scenes, so a cache does not keep them.
 """
 
 from __future__ import annotations
@@ -22,13 +23,20 @@ from vggt3.evaluation.examine import SWEEPS, exam_engine, open_examined, predict
 from vggt3.evaluation.intervals import interval, paired
 from vggt3.evaluation.pictures import Pictures
 from vggt3.evaluation.protocols.selection import Strided
-from vggt3.evaluation.rooms import ExamScene, read_exam
+from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.scoring import Predicted, score_scene
 from vggt3.files import replacing
 from vggt3.inference.options import RunOptions
 from vggt3.model.choice import ModelChoice
 
 SHOWN = ("auc@30", "rra@15", "rta@15", "absrel", "cd", "nc")
+
+
+def photographed(exam: Exam, views: int) -> Exam:
+    """The exam with as many photos of each room of v300."""
+    rooms = exam.choose("v300")
+    more = replace(rooms, config=replace(rooms.config, views=views))
+    return replace(exam, sets={**exam.sets, "v300": more})
 
 
 def part(scene: ExamScene, views: list[int]) -> ExamScene:
@@ -58,10 +66,12 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="+", help="of these scenes, by number")
     parser.add_argument("--sweeps", type=int, default=SWEEPS)
     parser.add_argument("--references", type=int, default=24)
+    parser.add_argument("--views", type=int, default=300)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--workers", type=int, default=0)
     asked = parser.parse_args()
-    exam, choice = read_exam(), Strided(asked.references, 300)
+    exam, choice = photographed(read_exam(), asked.views), Strided(asked.references, asked.views)
+    cache = asked.cache if asked.views == 300 else None
     named = {"adapter": asked.adapter} if asked.adapter else {"attention": asked.attention}
     options = {"sweeps": asked.sweeps} if not asked.adapter and asked.attention != "softmax" else {}
     engine = exam_engine(
@@ -71,7 +81,7 @@ def main() -> None:
     scenes = exam.choose("v300").scenes[: asked.scenes]
     wanted = [n for n in scenes if not asked.only or n in asked.only]
     tasks = [("v300", n) for n in wanted if str(n) not in found]
-    for scene in Pictures(exam, asked.cache, asked.workers).each(tasks):
+    for scene in Pictures(exam, cache, asked.workers).each(tasks):
         began = time.perf_counter()
         scored = list(choice.choose(len(scene.images)).scored)
         few = part(scene, scored)
