@@ -3,10 +3,9 @@
     python experiments/no_decay.py OUT.json --attention ttt_shortconv --scenes 8 --cache rooms
 
 rooms-v1's set v300, 2 sweeps, clouds from depth and camera: references evenly over the sequence
-(the scaling protocol with 24), the other 276 as support that is not scored. Prints paired
-differences, among all less alone, with 95 % intervals. OUT.json keeps each scene's scores; a run
-that was stopped goes on where it was. With --views 1000 the same rooms are photographed anew, by so
-many cameras: no exam's scenes, so a cache does not keep them.
+(the scaling protocol with 24), the others as support that is not scored. Prints paired
+differences, among all less alone, with 95 % intervals. OUT.json keeps each scene's scores and what
+they are of: a run that was stopped goes on where it was, one of something else is refused.
 """
 
 from __future__ import annotations
@@ -26,13 +25,14 @@ from vggt3.evaluation.protocols.selection import Strided
 from vggt3.evaluation.rooms import Exam, ExamScene, read_exam
 from vggt3.evaluation.scoring import Predicted, score_scene
 from vggt3.files import replacing
+from vggt3.inference.identity import identity_of
 from vggt3.inference.options import RunOptions
 from vggt3.model.choice import ModelChoice
 
 SHOWN = ("auc@30", "rra@15", "rta@15", "absrel", "cd", "nc")
 
 
-def photographed(exam: Exam, views: int) -> Exam:
+def with_views(exam: Exam, views: int) -> Exam:
     """The exam with as many photos of each room of v300."""
     rooms = exam.choose("v300")
     more = replace(rooms, config=replace(rooms.config, views=views))
@@ -66,22 +66,33 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="+", help="of these scenes, by number")
     parser.add_argument("--sweeps", type=int, default=SWEEPS)
     parser.add_argument("--references", type=int, default=24)
-    parser.add_argument("--views", type=int, default=300)
+    told = "photos a scene; other than 300: the same rooms photographed anew, which no cache keeps"
+    parser.add_argument("--views", type=int, default=300, help=told)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--workers", type=int, default=0)
     asked = parser.parse_args()
-    exam, choice = photographed(read_exam(), asked.views), Strided(asked.references, asked.views)
-    cache = asked.cache if asked.views == 300 else None
+    if asked.cache and asked.views != 300:
+        parser.error("--cache keeps the exam's scenes, of 300 views")
+    exam, choice = with_views(read_exam(), asked.views), Strided(asked.references, asked.views)
     named = {"adapter": asked.adapter} if asked.adapter else {"attention": asked.attention}
     options = {"sweeps": asked.sweeps} if not asked.adapter and asked.attention != "softmax" else {}
     engine = exam_engine(
         open_examined(ModelChoice(**named, attention_options=options)).model, RunOptions()
     )
-    found = json.loads(asked.output.read_text()) if asked.output.exists() else {}
+    about = {
+        "adapter": identity_of(engine.model).adapter,
+        "sweeps": asked.sweeps,
+        "references": asked.references,
+        "views": asked.views,
+    }
+    kept = json.loads(asked.output.read_text()) if asked.output.exists() else {"about": about}
+    if kept.get("about") != about:
+        parser.error(f"{asked.output} must be of {about}, got {kept.get('about')}")
+    found = kept.setdefault("scenes", {})
     scenes = exam.choose("v300").scenes[: asked.scenes]
     wanted = [n for n in scenes if not asked.only or n in asked.only]
     tasks = [("v300", n) for n in wanted if str(n) not in found]
-    for scene in Pictures(exam, cache, asked.workers).each(tasks):
+    for scene in Pictures(exam, asked.cache, asked.workers).each(tasks):
         began = time.perf_counter()
         scored = list(choice.choose(len(scene.images)).scored)
         few = part(scene, scored)
@@ -89,10 +100,10 @@ def main() -> None:
         whole, _ = score_scene(among(predict(engine, scene, "depth"), scored), few)
         found[str(scene.index)] = {"alone": alone, "among all": whole}
         with replacing(asked.output) as draft:
-            draft.write_text(json.dumps(found))
+            draft.write_text(json.dumps(kept))
         told = ", ".join(f"{k} {alone[k]:.3f} → {whole[k]:.3f}" for k in SHOWN)
         print(f"scene {scene.index}, {time.perf_counter() - began:.0f} s: {told}", flush=True)
-    rows = list(found.values())
+    rows = [found[str(n)] for n in wanted]
     for key in SHOWN:
         ours, theirs = ([row[way][key] for row in rows] for way in ("among all", "alone"))
         a, b, d = interval(theirs), interval(ours), paired(ours, theirs)

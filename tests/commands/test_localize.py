@@ -76,6 +76,27 @@ def test_map_localize_extend(desk: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert frames(desk / "out2") != found
 
 
+def test_a_scene_grows_by_the_options_that_it_was_mapped_with(
+    desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else of the model is named; another value is refused before a photo is read."""
+    options = ("--attention.newton_schulz", "3", "--attention.sweeps", "3")
+    assert run("map", "map", "-o", "scene.vggt3", *TINY, *options) == 0
+    words = ("extend", "scene.vggt3", "more", "--device", "cpu", *RANDOM)
+    assert run(*words, "-o", "whole.vggt3") == 0
+    assert run(*words, "-o", "same.vggt3", *options) == 0
+    assert run(*words, "-o", "swept.vggt3", "--attention.sweeps", "1") == 0  # one step, no sweeps
+    whole = (desk / "whole.vggt3").read_bytes()
+    assert (desk / "same.vggt3").read_bytes() == whole == (desk / "swept.vggt3").read_bytes()
+    capsys.readouterr()
+    swept = ("--compare", "map", "--attention.sweeps", "1")  # all at once would have other sweeps
+    for other in (("--attention.newton_schulz", "5"), swept):
+        assert run(*words, "-o", "other.vggt3", *other) == 2
+        told = capsys.readouterr().err
+        assert f"{other[-2]} must be the 3 that layer 0 of the scene was mapped with" in told
+    assert not (desk / "other.vggt3").exists()
+
+
 def test_photos_alone_and_together_have_the_same_answers(desk: Path) -> None:
     assert run("map", "map", "-o", "scene.vggt3", *TINY) == 0
     device = ("--device", "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from vggt3.attention.rope import Rope
 from vggt3.geometry.camera import decode_pose, invert_pose
 from vggt3.geometry.rotation import random_rotation
 from vggt3.inference.extend import distance, extend_taken, share_of
+from vggt3.inference.identity import ModelIdentity
 from vggt3.inference.mapping import map_taken
 from vggt3.inference.options import RunOptions
 from vggt3.inference.scene_engine import SceneEngine
@@ -229,6 +231,20 @@ def test_a_scene_grows_by_the_rule_that_it_was_mapped_by() -> None:
     other = engine_of(LayerSpec("ttt_mlp", (("newton_schulz", 3),)))
     with pytest.raises(checks.UsageError, match=r"--attention\.newton_schulz must be the 5 .* 3"):
         extend_taken(other, scene, more)
+    with pytest.raises(checks.UsageError, match="newton_schulz"):  # before photos are looked for
+        vggt3.extend(other.model, scene, "nowhere", RunOptions("cpu"))
+
+
+def test_layers_are_the_same_after_a_file_and_differ_by_place() -> None:
+    """A file has lists where options have tuples; equal tensors may be another schedule's."""
+    softmax, linear = LayerSpec("softmax"), LayerSpec("linear", (("places", (1, 3)),))
+    whole = engine_of(softmax).identity
+    mixed = replace(whole, layers=(linear, softmax, softmax))
+    again = ModelIdentity.from_data(json.loads(json.dumps(mixed.to_data())))
+    assert again == mixed
+    assert (whole.schedule, mixed.schedule) == ("softmax", "0:linear,1-2:softmax")
+    with pytest.raises(checks.DataError, match=r"0:linear,1-2:softmax.*0-1:linear,2:softmax"):
+        mixed.hold(replace(whole, layers=(linear, linear, softmax)))
 
 
 def test_what_cannot_grow() -> None:

@@ -36,7 +36,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 DEFAULT = "ttt_shortconv"
 
 KERNEL_OPTIONS = ("kernel", "fast_kernel")
-"""Options that name a kernel, and change nothing else."""
+"""Options that name a kernel, and change nothing else: of every backend, plug-ins too."""
 
 
 @functools.cache
@@ -82,7 +82,7 @@ def options_of(name: str) -> dict[str, inspect.Parameter]:
 
 
 def all_options(spec: LayerSpec) -> dict[str, Any]:
-    """A layer's options, the defaults too: equal for layers that do the same."""
+    """A layer's options, the defaults too: whether one was spelled out makes no difference."""
     defaults = {name: p.default for name, p in options_of(spec.name).items()}
     return {**defaults, **dict(spec.options)}
 

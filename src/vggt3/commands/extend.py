@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -73,7 +74,7 @@ def extend(
     known = SceneMemory.load(scene)
     check_extensible(known)
     check_names(known, more)
-    loaded, engine = _engine_for(known, model, run)
+    loaded, engine = _engine_for(known, model, run, () if compare else ("sweeps",))
     long_side = int(known.record.get("long_side") or loaded.model.config.long_side)
     side = read.long_side or long_side
     start = time.perf_counter()
@@ -98,12 +99,12 @@ def extend(
 
 
 def _engine_for(
-    scene: SceneMemory, model: ModelChoice, run: RunOptions
+    scene: SceneMemory, model: ModelChoice, run: RunOptions, but: Sequence[str]
 ) -> tuple[LoadedModel, SceneEngine]:
-    """The scene's model, by whose rule it grows, and what runs it."""
+    """The scene's model, by whose rule it grows, and what runs it. Sweeps are for ``--compare``."""
     loaded = open_for(scene, model, run)
     engine = SceneEngine(loaded.model, run)
-    check_rule(scene, engine.identity)
+    check_rule(scene, engine.identity, but)
     return loaded, engine
 
 

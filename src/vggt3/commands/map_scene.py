@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from vggt3.attention.registry import KERNEL_OPTIONS, all_options
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
 from vggt3.commands.tables import print_table
@@ -128,14 +129,25 @@ def choice_for(scene: SceneMemory, given: ModelChoice) -> ModelChoice:
 
 
 def open_for(scene: SceneMemory, given: ModelChoice, run: RunOptions) -> LoadedModel:
-    """The scene's model, or an error that says which one it was."""
-    loaded = open_model(choice_for(scene, given), run.resolve_device())
+    """The scene's model with the scene's options, or an error that says which one it was."""
+    choice, device = choice_for(scene, given), run.resolve_device()
+    loaded = open_model(choice, device)
     scene.identity.hold(
         identity_of(loaded.model),
         f"the model {loaded.description} (name the scene's with --weights and --adapter: "
         f"{scene.record.get('model', scene.identity.config.preset)})",
     )
-    return loaded
+    # Its tensors are the scene's, so an option that still differs leaves them alone.
+    others = {
+        option: value
+        for mine, ours in zip(scene.identity.layers, loaded.model.specs, strict=True)
+        for option, value in all_options(mine).items()
+        if option not in KERNEL_OPTIONS and all_options(ours).get(option) != value
+    }
+    if not others.keys() - given.attention_options.keys():
+        return loaded
+    options = {**choice.attention_options, **others, **given.attention_options}
+    return open_model(replace(choice, attention_options=options), device)
 
 
 def scene_rows(scene: SceneMemory, saved: Saved, loaded: LoadedModel, engine: SceneEngine) -> Rows:

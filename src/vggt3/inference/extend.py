@@ -10,6 +10,7 @@ head runs over the old and new camera tokens, and its answers for the new ones a
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.camera import camera_centres
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
 from vggt3.inference.engine import Onto
-from vggt3.inference.identity import ModelIdentity, identity_of
+from vggt3.inference.identity import ModelIdentity
 from vggt3.inference.mapping import LIMIT, CamerasOnly, check_growth, familiarity, tokens_of
 from vggt3.inference.options import RunOptions
 from vggt3.inference.recall import Familiarity
@@ -60,11 +61,14 @@ def extend(
             another model, of other options that change a step, or with a survey, a memory beyond
             ``limit``.
     """
-    scene.identity.hold(identity_of(model))
+    engine = SceneEngine(model, options)
+    scene.identity.hold(engine.identity)
+    check_extensible(scene)
+    check_rule(scene, engine.identity)
     if not isinstance(views, Views):
         check_names(scene, views)
     taken = take(views, long_side or scene.record.get("long_side") or model.config.long_side)
-    return extend_taken(SceneEngine(model, options), scene, taken, limit)
+    return extend_taken(engine, scene, taken, limit)
 
 
 def share_of(scene: SceneMemory, tokens: int) -> float:
@@ -128,20 +132,20 @@ def check_extensible(scene: SceneMemory) -> None:
     )
 
 
-def check_rule(scene: SceneMemory, found: ModelIdentity) -> None:
+def check_rule(scene: SceneMemory, found: ModelIdentity, but: Sequence[str] = ("sweeps",)) -> None:
     """Raise UsageError for a model that would step by another rule than the scene's states did.
 
     Options may differ that leave a step as it is: kernels, and sweeps, since an extension is one
-    step.
+    step; with ``but=()`` kernels alone.
     """
     for layer, (mine, other) in enumerate(zip(scene.identity.layers, found.layers, strict=True)):
         told = all_options(other)
         for option, value in all_options(mine).items():
             checks.require(
-                option in ("sweeps", *KERNEL_OPTIONS) or told.get(option) == value,
+                option in (*but, *KERNEL_OPTIONS) or told.get(option) == value,
                 f"--attention.{option}",
-                f"be the {value} that layer {layer} of the scene was mapped with",
-                told.get(option),
+                f"be the {json.dumps(value)} that layer {layer} of the scene was mapped with",
+                json.dumps(told.get(option)),
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,15 @@ class ModelIdentity:
         """The backends' names, joined."""
         return "+".join(dict.fromkeys(spec.name for spec in self.layers))
 
+    @property
+    def schedule(self) -> str:
+        """The backends' names by layer: ``softmax``, or ``0-4:ttt_mlp,5-8:softmax``."""
+        runs: list[str] = []
+        for name, run in groupby(enumerate(self.layers), lambda numbered: numbered[1].name):
+            first, *rest = [str(layer) for layer, _ in run]
+            runs.append(f"{'-'.join([first, *rest[-1:]])}:{name}")
+        return ",".join(runs) if len(runs) > 1 else self.attention
+
     def to_data(self) -> dict[str, Any]:
         """Plain data for a file."""
         return {
@@ -45,9 +55,7 @@ class ModelIdentity:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> ModelIdentity:
         """The inverse of :meth:`to_data`."""
-        layers = tuple(
-            LayerSpec(x["name"], tuple(sorted(x["options"].items()))) for x in data["layers"]
-        )
+        layers = tuple(_spec(x["name"], x["options"]) for x in data["layers"])
         config = ModelConfig.from_data(data["config"])
         return cls(config, str(data["backbone"]), str(data["adapter"]), layers)
 
@@ -59,17 +67,28 @@ class ModelIdentity:
         for what, mine, other in (
             ("sizes", self.config.preset, found.config.preset),
             ("backbone", self.backbone, found.backbone),
-            ("global attention", self.attention, found.attention),
+            ("global attention", self.schedule, found.schedule),
             ("adapter", self.adapter, found.adapter),
         ):
             same = mine == other and (what != "sizes" or self.config == found.config)
             checks.require(
                 same,
                 name,
-                f"have the {what} that the scene was mapped with ({mine[:16]})",
-                other[:16],
+                f"have the {what} that the scene was mapped with ({_shown(mine)})",
+                _shown(other),
                 error=checks.DataError,
             )
+
+
+def _spec(name: str, options: Mapping[str, Any]) -> LayerSpec:
+    """Lists as tuples, as :func:`vggt3.attention.registry.plan_layers` has them: JSON has none."""
+    whole = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return LayerSpec(name, tuple(sorted(whole.items())))
+
+
+def _shown(told: str) -> str:
+    """A fingerprint's first digits; names as they are."""
+    return told[:16] if len(told) == 64 and ":" not in told else told
 
 
 _KNOWN: WeakKeyDictionary[VGGT3, tuple[tuple[Any, ...], ModelIdentity]] = WeakKeyDictionary()
