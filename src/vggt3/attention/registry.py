@@ -13,7 +13,7 @@ import importlib
 import inspect
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from types import MappingProxyType, NoneType, UnionType
@@ -119,9 +119,27 @@ class LayerSpec:
     name: str
     options: tuple[tuple[str, Any], ...] = ()
 
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, Any]) -> LayerSpec:
+        """The spec of options that were read from a file."""
+        return cls(name, tuple(sorted(_with_tuples(options).items())))
+
     def build(self, width: int, heads: int, layer: int) -> Backend:
         """The module, freshly initialised."""
         return backend_class(self.name)(width, heads, layer, **dict(self.options))
+
+
+def _with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists, which JSON and YAML have, as tuples: a survey runs once for each distinct spec and so
+    looks specs up."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def runs_of(specs: Sequence[LayerSpec]) -> list[tuple[int, int, str]]:
+    """First layer, last layer and backend of each run of layers that have the same."""
+    names = [spec.name for spec in specs]
+    edges = [n for n, name in enumerate(names) if n == 0 or names[n - 1] != name]
+    return [(a, b - 1, names[a]) for a, b in zip(edges, [*edges[1:], len(names)], strict=True)]
 
 
 def _parse_schedule(text: str, layers: int) -> list[str]:
@@ -162,10 +180,7 @@ def plan_layers(name: str, options: Mapping[str, Any], layers: int) -> tuple[Lay
         UsageError: an unknown backend or option (lists them and the nearest), a value of the
             wrong type, a bad schedule.
     """
-    # Tuples, because a survey runs once for each distinct spec and so looks specs up.
-    rest = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k != "schedule"
-    }
+    rest = _with_tuples({k: v for k, v in options.items() if k != "schedule"})
     schedule = options.get("schedule")
     names = [name] * layers if schedule is None else _parse_schedule(str(schedule), layers)
     known = {n: options_of(n) for n in dict.fromkeys(names)}

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from vggt3.attention.registry import KERNEL_OPTIONS, all_options
 from vggt3.commands.progress import Bars
 from vggt3.commands.reconstruct import ReadOptions
 from vggt3.commands.tables import print_table
@@ -132,18 +131,14 @@ def open_for(scene: SceneMemory, given: ModelChoice, run: RunOptions) -> LoadedM
     """The scene's model with the scene's options, or an error that says which one it was."""
     choice, device = choice_for(scene, given), run.resolve_device()
     loaded = open_model(choice, device)
+    found = identity_of(loaded.model)
     scene.identity.hold(
-        identity_of(loaded.model),
+        found,
         f"the model {loaded.description} (name the scene's with --weights and --adapter: "
         f"{scene.record.get('model', scene.identity.config.preset)})",
     )
     # Its tensors are the scene's, so an option that still differs leaves them alone.
-    others = {
-        option: value
-        for mine, ours in zip(scene.identity.layers, loaded.model.specs, strict=True)
-        for option, value in all_options(mine).items()
-        if option not in KERNEL_OPTIONS and all_options(ours).get(option) != value
-    }
+    others = {option: mine for _, option, mine, _ in scene.identity.differences(found)}
     if not others.keys() - given.attention_options.keys():
         return loaded
     options = {**choice.attention_options, **others, **given.attention_options}

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from vggt3 import checks
-from vggt3.attention.registry import KERNEL_OPTIONS, all_options
 from vggt3.geometry.alignment import Similarity
 from vggt3.geometry.camera import camera_centres
 from vggt3.inference.camera_gap import CameraGap, camera_gap, extent_of
@@ -62,9 +61,7 @@ def extend(
             ``limit``.
     """
     engine = SceneEngine(model, options)
-    scene.identity.hold(engine.identity)
-    check_extensible(scene)
-    check_rule(scene, engine.identity)
+    _check_model(scene, engine.identity)
     if not isinstance(views, Views):
         check_names(scene, views)
     taken = take(views, long_side or scene.record.get("long_side") or model.config.long_side)
@@ -85,9 +82,7 @@ def extend_taken(
     observe: Observer = lambda stage, done, total: None,
 ) -> SceneMemory:
     """:func:`extend` for photos that were read, on an engine."""
-    scene.identity.hold(engine.identity)
-    check_extensible(scene)
-    check_rule(scene, engine.identity)
+    _check_model(scene, engine.identity)
     check_growth(engine, scene, taken.sizes, limit)
     plan = engine.plan(taken.views, scene.cameras.sizes)  # before the scene goes to the device
     tokens = tokens_of(engine.model, taken.sizes)
@@ -138,15 +133,20 @@ def check_rule(scene: SceneMemory, found: ModelIdentity, but: Sequence[str] = ("
     Options may differ that leave a step as it is: kernels, and sweeps, since an extension is one
     step; with ``but=()`` kernels alone.
     """
-    for layer, (mine, other) in enumerate(zip(scene.identity.layers, found.layers, strict=True)):
-        told = all_options(other)
-        for option, value in all_options(mine).items():
-            checks.require(
-                option in (*but, *KERNEL_OPTIONS) or told.get(option) == value,
-                f"--attention.{option}",
-                f"be the {json.dumps(value)} that layer {layer} of the scene was mapped with",
-                json.dumps(told.get(option)),
-            )
+    for layer, option, mine, other in scene.identity.differences(found):
+        checks.require(
+            option in but,
+            f"--attention.{option}",
+            f"be the {json.dumps(mine)} that layer {layer} of the scene was mapped with",
+            json.dumps(other),
+        )
+
+
+def _check_model(scene: SceneMemory, found: ModelIdentity) -> None:
+    """Hold a scene and the model that is to extend it to each other."""
+    scene.identity.hold(found)
+    check_extensible(scene)
+    check_rule(scene, found)
 
 
 def check_names(scene: SceneMemory, source: Source) -> None:

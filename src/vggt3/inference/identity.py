@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from vggt3 import checks
-from vggt3.attention.registry import LayerSpec
+from vggt3.attention.registry import KERNEL_OPTIONS, LayerSpec, all_options, runs_of
 from vggt3.model import names
 from vggt3.model.config import ModelConfig
 from vggt3.model.vggt3 import VGGT3
 from vggt3.model.weights import fingerprint
+
+DIGITS = 16
+"""Of a fingerprint that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,10 @@ class ModelIdentity:
     @property
     def schedule(self) -> str:
         """The backends' names by layer: ``softmax``, or ``0-4:ttt_mlp,5-8:softmax``."""
-        runs: list[str] = []
-        for name, run in groupby(enumerate(self.layers), lambda numbered: numbered[1].name):
-            first, *rest = [str(layer) for layer, _ in run]
-            runs.append(f"{'-'.join([first, *rest[-1:]])}:{name}")
-        return ",".join(runs) if len(runs) > 1 else self.attention
+        runs = runs_of(self.layers)
+        if len(runs) == 1:
+            return self.attention
+        return ",".join(f"{a}:{name}" if a == b else f"{a}-{b}:{name}" for a, b, name in runs)
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for a file."""
@@ -55,7 +56,7 @@ class ModelIdentity:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> ModelIdentity:
         """The inverse of :meth:`to_data`."""
-        layers = tuple(_spec(x["name"], x["options"]) for x in data["layers"])
+        layers = tuple(LayerSpec.of(x["name"], x["options"]) for x in data["layers"])
         config = ModelConfig.from_data(data["config"])
         return cls(config, str(data["backbone"]), str(data["adapter"]), layers)
 
@@ -70,25 +71,24 @@ class ModelIdentity:
             ("global attention", self.schedule, found.schedule),
             ("adapter", self.adapter, found.adapter),
         ):
+            digits = DIGITS if what in ("backbone", "adapter") else None
             same = mine == other and (what != "sizes" or self.config == found.config)
             checks.require(
                 same,
                 name,
-                f"have the {what} that the scene was mapped with ({_shown(mine)})",
-                _shown(other),
+                f"have the {what} that the scene was mapped with ({mine[:digits]})",
+                other[:digits],
                 error=checks.DataError,
             )
 
-
-def _spec(name: str, options: Mapping[str, Any]) -> LayerSpec:
-    """Lists as tuples, as :func:`vggt3.attention.registry.plan_layers` has them: JSON has none."""
-    whole = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-    return LayerSpec(name, tuple(sorted(whole.items())))
-
-
-def _shown(told: str) -> str:
-    """A fingerprint's first digits; names as they are."""
-    return told[:16] if len(told) == 64 and ":" not in told else told
+    def differences(self, found: ModelIdentity) -> Iterator[tuple[int, str, Any, Any]]:
+        """Layer, option, its value here and in ``found``, of every option that differs, but for
+        kernels."""
+        for layer, (mine, other) in enumerate(zip(self.layers, found.layers, strict=True)):
+            theirs = all_options(other)
+            for option, value in all_options(mine).items():
+                if option not in KERNEL_OPTIONS and theirs.get(option) != value:
+                    yield layer, option, value, theirs.get(option)
 
 
 _KNOWN: WeakKeyDictionary[VGGT3, tuple[tuple[Any, ...], ModelIdentity]] = WeakKeyDictionary()

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from vggt3 import checks
 from vggt3.attention.base import Backend
-from vggt3.attention.registry import DEFAULT, LayerSpec, options_of, plan_layers, table
+from vggt3.attention.registry import (
+    DEFAULT,
+    LayerSpec,
+    all_options,
+    options_of,
+    plan_layers,
+    runs_of,
+    table,
+)
 from vggt3.model.choice import ModelChoice
 from vggt3.model.config import ModelConfig, preset
 from vggt3.model.vggt3 import VGGT3
@@ -247,12 +255,10 @@ def _random(choice: ModelChoice, device: torch.device | str, dtype: torch.dtype)
 
 def backends(model: VGGT3) -> str:
     """The backends of a model's layers in words: ``ttt_shortconv``, or ``0-3 softmax, …``."""
-    specs = [spec.name for spec in model.specs]
-    if len(set(specs)) == 1:
-        return specs[0]
-    edges = [n for n, name in enumerate(specs) if n == 0 or specs[n - 1] != name]
-    runs = zip(edges, [*edges[1:], len(specs)], strict=True)
-    return ", ".join(f"{a}-{b - 1} {specs[a]}" for a, b in runs)
+    runs = runs_of(model.specs)
+    if len(runs) == 1:
+        return runs[0][2]
+    return ", ".join(f"{first}-{last} {name}" for first, last, name in runs)
 
 
 def _sources(choice: ModelChoice, backbone: Path, header: Header) -> list[LayerSource]:
@@ -313,7 +319,7 @@ def overridden(path: Path, header: Header, layer: int, given: Mapping[str, Any])
     for option, value in changed.items():
         other = with_options(stored, {option: value})
         if not same_tensors(stored, other, config.width, config.heads):
-            made = old.get(option, options_of(stored.name)[option].default)
+            made = all_options(stored)[option]
             checks.fail(
                 f"--attention.{option}",
                 f"be what {path.name} was made with, {made} (its tensors depend on it)",

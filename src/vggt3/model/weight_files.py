@@ -231,13 +231,10 @@ def _parse(path: Path, data: Mapping[str, Any]) -> Header:
 
 
 def _stored_layer(data: Mapping[str, Any]) -> StoredLayer:
-    """One row of ``layers``; an option's list becomes a tuple, since specs are looked up."""
-    options = tuple(
-        (k, tuple(v) if isinstance(v, list) else v) for k, v in sorted(data["options"].items())
-    )
+    """One row of ``layers``."""
     start = data.get("start")
     numbers = None if start is None else (float(start[0]), float(start[1]))
-    return StoredLayer(LayerSpec(data["name"], options), numbers)
+    return StoredLayer(LayerSpec.of(data["name"], data["options"]), numbers)
 
 
 def _are_layers(value: Any) -> bool:

@@ -101,10 +101,7 @@ def read(path: Path) -> Facts:
 def _facts(name: str, data: Any) -> Facts:
     try:
         checks.require(data["format"] == FORMAT, name, f"be of format {FORMAT}", data["format"])
-        specs = [
-            LayerSpec(str(n), tuple(sorted(_plain(options).items())))
-            for n, options in json.loads(data["layers"])
-        ]
+        specs = [LayerSpec.of(str(n), options) for n, options in json.loads(data["layers"])]
         moves = {k: data[k] for k in ("method", "spread") if k in data}
         return Facts(tuple(specs), data["train"], data["frozen"], data["scenes"], **moves)
     except checks.InputError:
@@ -112,10 +109,6 @@ def _facts(name: str, data: Any) -> Facts:
     except (TypeError, KeyError, ValueError, AttributeError):
         wanted = "be a checkpoint that vggt3 fit wrote"
         checks.fail(name, wanted, "another file", error=checks.DataError)
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
 def continued(choice: ModelChoice, facts: Facts) -> ModelChoice:
